@@ -1,0 +1,1 @@
+//! The guard: the process that stops PostgreSQL when its deadline passes, whatever the agent does.

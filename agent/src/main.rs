@@ -1,0 +1,3 @@
+//! The agent beside each PostgreSQL instance.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The world of Primacy explored exhaustively.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The world of Primacy as values, explored at random from seeds.

@@ -1,0 +1,3 @@
+//! The world of Primacy as values, explored at random from seeds.
+
+fn main() {}
