@@ -1,0 +1,205 @@
+//! The local PostgreSQL instance: what it says of itself, and what it can be ordered to do.
+
+use crate::{CopyId, Epoch, Lsn, Name, Nonce, Position, SystemId, Time};
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use core::fmt;
+
+/// The local instance as last seen.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+pub enum Instance {
+    /// Not looked at yet, or the last look failed.
+    Unknown,
+    /// There is no data directory, or an empty one.
+    Absent,
+    /// A data directory that isn't a complete copy.
+    Incomplete,
+    /// A data directory that must not be touched.
+    Foreign(Foreign),
+    /// A complete copy; no process of the instance is left.
+    Stopped {
+        /// What is on disk.
+        data: Data,
+        /// PostgreSQL shut down in order; its WAL ends with the shutdown checkpoint.
+        clean: bool,
+    },
+    /// Running in recovery: can't be written.
+    Standby {
+        /// What is on disk.
+        data: Data,
+        /// The member and epoch it was last told to follow; none if it has no source of WAL.
+        source: Option<(Name, Epoch)>,
+        /// A walreceiver streams from that source.
+        streaming: bool,
+    },
+    /// Running and able to acknowledge commits.
+    Primary {
+        /// What is on disk.
+        data: Data,
+        /// Where its timeline left the one before.
+        fork: Position,
+        /// Members that stream from it, and how far they have flushed.
+        followers: BTreeMap<Name, Lsn>,
+    },
+}
+
+/// Why a data directory is not ours to touch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+pub enum Foreign {
+    /// Not empty, and not a PostgreSQL data directory.
+    NotPostgres,
+    /// Of another major version than the binaries.
+    OtherVersion,
+    /// A PostgreSQL runs on it that wasn't started by the guard.
+    RunsElsewhere,
+}
+
+/// A complete copy of the data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Data {
+    /// The cluster it belongs to.
+    pub system: SystemId,
+    /// How far it goes.
+    pub position: Position,
+}
+
+impl Instance {
+    /// The copy of the data, if there is a complete one.
+    pub fn data(&self) -> Option<&Data> {
+        match self {
+            Instance::Unknown | Instance::Absent | Instance::Incomplete | Instance::Foreign(_) => None,
+            Instance::Stopped { data, .. }
+            | Instance::Standby { data, .. }
+            | Instance::Primary { data, .. } => Some(data),
+        }
+    }
+
+    /// Whether a postmaster runs.
+    pub fn runs(&self) -> bool {
+        matches!(self, Instance::Standby { .. } | Instance::Primary { .. })
+    }
+}
+
+/// What survives a crash of the agent, kept inside the data directory: it describes this copy of the data.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Saved {
+    /// This copy; 0 if there is none.
+    pub copy: CopyId,
+    /// The reigns whose WAL this copy holds or may hold, oldest first. A reign is added before its first byte can
+    /// arrive.
+    pub lineage: Vec<(Epoch, Nonce)>,
+    /// The highest reign ever seen; WAL of a lower one is never taken again.
+    pub highest: Epoch,
+}
+
+/// Something PostgreSQL is told to do.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+pub enum Op {
+    /// Look at the data directory and the processes, and read the position.
+    Look,
+    /// Make the first data directory of a cluster.
+    Initdb,
+    /// Copy the data directory from this member.
+    Clone(Name),
+    /// Move the data directory aside; nothing is deleted. All processes of the instance are gone before.
+    SetAside,
+    /// Start in recovery, without a source of WAL.
+    StartStandby,
+    /// Start as primary on the timeline it has: the first start after initdb, or the restart of a crashed primary.
+    StartInPlace,
+    /// Take WAL from this member.
+    Follow(Name),
+    /// Close all sources of WAL, prove it, and read the position.
+    CloseSources,
+    /// Promote; the new timeline is the order's epoch.
+    Promote,
+    /// Write a checkpoint, so that the following stop is short.
+    Checkpoint,
+    /// Shut down in order; when the order's time is over, kill.
+    Stop,
+    /// Kill every process of the instance.
+    Kill,
+}
+
+impl Op {
+    /// Whether the op lets PostgreSQL acknowledge commits, and so may only begin under a fence armed for its epoch.
+    pub fn opens(&self) -> bool {
+        matches!(self, Op::StartInPlace | Op::Promote)
+    }
+}
+
+/// An order to PostgreSQL. Only one is carried out at a time; a new one ends the one before.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Order {
+    /// What to do.
+    pub op: Op,
+    /// The reign it belongs to. An order that [opens](Op::opens) must find the guard armed for just this epoch.
+    pub epoch: Epoch,
+    /// Not to begin at or after this time (hazard L01).
+    pub start_by: Time,
+    /// To be answered by this time, done or not.
+    pub until: Time,
+    /// Made durable before anything else happens; if that fails, so does the order.
+    pub saved: Saved,
+}
+
+/// What came of an [`Order`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Performed {
+    /// Done as ordered, or why not. A failed order may have been carried out in part.
+    pub failure: Option<Failure>,
+    /// The instance afterwards.
+    pub instance: Instance,
+}
+
+/// Why an order was not carried out.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+pub enum Failure {
+    /// It came too late, or the guard wasn't armed for its epoch: nothing was done.
+    TooLate,
+    /// It took longer than it may.
+    TimedOut,
+    /// The promotion ended on another timeline than ordered.
+    WrongTimeline,
+    /// Something else, in words for the log. The core decides nothing from them.
+    Other(Box<str>),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::TooLate => f.write_str("it came too late"),
+            Failure::TimedOut => f.write_str("it took too long"),
+            Failure::WrongTimeline => f.write_str("it ended on the wrong timeline"),
+            Failure::Other(why) => f.write_str(why),
+        }
+    }
+}
+
+impl fmt::Display for Op {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Op::Look => f.write_str("look at the instance"),
+            Op::Initdb => f.write_str("initialise the data directory"),
+            Op::Clone(from) => write!(f, "copy the data from {from}"),
+            Op::SetAside => f.write_str("move the data directory aside"),
+            Op::StartStandby => f.write_str("start in recovery"),
+            Op::StartInPlace => f.write_str("start as primary in place"),
+            Op::Follow(source) => write!(f, "follow {source}"),
+            Op::CloseSources => f.write_str("close the WAL sources"),
+            Op::Promote => f.write_str("promote"),
+            Op::Checkpoint => f.write_str("checkpoint"),
+            Op::Stop => f.write_str("stop"),
+            Op::Kill => f.write_str("kill the instance"),
+        }
+    }
+}

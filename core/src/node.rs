@@ -1,0 +1,531 @@
+//! One member: what it knows, and how an input becomes effects.
+//!
+//! An input first updates what is known ("absorb"); then the node looks at everything it knows and does what its role
+//! demands ("advance"). Nothing depends on having seen a particular message: a lost or late one costs time only.
+
+use crate::instance::{Failure, Instance, Op, Order, Performed, Saved};
+use crate::lease::Lease;
+use crate::requests::Pending;
+use crate::store::{Answer, Key, News, Record, Request, Response, Txn, View};
+use crate::{
+    Boot, Config, CopyId, Effect, Epoch, Event, Guard, Input, Nonce, OpId, Revision, Role, Span, Time,
+    event::Frozen,
+};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+/// The deciding part of one member of a cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Node {
+    pub(crate) config: Arc<Config>,
+    pub(crate) boot: Boot,
+    /// How many values were derived from `boot` so far.
+    pub(crate) draws: u64,
+    pub(crate) next_op: u32,
+    /// What is, or is about to be, durable beside the data.
+    pub(crate) saved: Saved,
+    pub(crate) view: Arc<View>,
+    /// Since when reign and beat are unchanged, on this node's clock, as far as it has seen.
+    pub(crate) seen: Time,
+    /// When the newest complete answer of the store was asked for.
+    pub(crate) read: Option<Time>,
+    /// Something may have changed in the store without our having seen it.
+    pub(crate) stale: bool,
+    /// The request to the store under way, apart from beats.
+    pub(crate) asking: Option<Asking>,
+    /// No request to the store before this time.
+    pub(crate) ask_again: Time,
+    pub(crate) lease: Option<Lease>,
+    /// The fence as the guard last acknowledged it.
+    pub(crate) armed: Option<(Epoch, Time)>,
+    /// The guard died; whatever it watched over must be killed.
+    pub(crate) guard_lost: bool,
+    pub(crate) instance: Instance,
+    /// The order under way.
+    pub(crate) lane: Option<Lane>,
+    /// No order to PostgreSQL before this time.
+    pub(crate) order_again: Time,
+    pub(crate) role: Role,
+    /// A reason to do nothing any more.
+    pub(crate) frozen: Option<Frozen>,
+    pub(crate) pending: Option<Pending>,
+    /// The agent is to stop.
+    pub(crate) exiting: bool,
+}
+
+/// A request to the store under way.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Asking {
+    pub id: OpId,
+    pub sent: Time,
+    /// The store's revision known when it was sent; an answer from before it means that the store went back.
+    pub floor: Revision,
+    pub put: Vec<Record>,
+}
+
+/// An order under way.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Lane {
+    pub id: OpId,
+    pub op: Op,
+    /// What will describe the copy of the data once the order is done.
+    pub becomes: Option<Saved>,
+}
+
+/// Collects the effects of one input.
+pub(crate) struct Out {
+    pub now: Time,
+    effects: Vec<Effect>,
+}
+
+impl Out {
+    pub fn push(&mut self, effect: Effect) {
+        self.effects.push(effect);
+    }
+
+    pub fn tell(&mut self, event: Event) {
+        self.effects.push(Effect::Tell(event));
+    }
+}
+
+/// Why a node wants to be woken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Timer {
+    /// The first step after the start.
+    Begin,
+    /// A beat is due.
+    Beat,
+    /// The fence is near, or falls.
+    Fence,
+    /// A failed request or order is due again.
+    Again,
+    /// The lease of another lapses, or a candidate's patience ends.
+    Election,
+    /// An operator waits for an answer.
+    Answer,
+}
+
+/// More role changes than this for a single input mean a cycle.
+const STEPS_MAX: usize = 16;
+
+impl Node {
+    /// A node whose agent has just started. `boot` is drawn at random for each life of an agent; `saved` is what was
+    /// found beside the data.
+    pub fn new(config: Arc<Config>, boot: Boot, saved: Saved) -> Node {
+        Node {
+            config,
+            boot,
+            draws: 0,
+            next_op: 0,
+            saved,
+            view: Arc::default(),
+            seen: Time(0),
+            read: None,
+            stale: true,
+            asking: None,
+            ask_again: Time(0),
+            lease: None,
+            armed: None,
+            guard_lost: false,
+            instance: Instance::Unknown,
+            lane: None,
+            order_again: Time(0),
+            role: Role::Starting,
+            frozen: None,
+            pending: None,
+            exiting: false,
+        }
+    }
+
+    /// Takes an input at time `now`, which never goes back, and says what is to be done.
+    #[must_use]
+    pub fn handle(&mut self, now: Time, input: Input) -> Vec<Effect> {
+        let mut out = Out { now, effects: Vec::new() };
+        self.absorb(&mut out, input);
+        self.advance(&mut out);
+        self.check(now);
+        out.effects
+    }
+
+    /// The next time after `now` at which [`Input::Wake`] is wanted, and why.
+    #[must_use]
+    pub fn deadline(&self, now: Time) -> Option<(Time, Timer)> {
+        let mut next: Option<(Time, Timer)> = None;
+        self.timers(now, &mut |time, timer| {
+            if time > now && next.is_none_or(|known| (time, timer) < known) {
+                next = Some((time, timer));
+            }
+        });
+        next
+    }
+
+    /// What the node is doing.
+    pub fn role(&self) -> &Role {
+        &self.role
+    }
+
+    /// The settings it was started with.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// What it knows of the store.
+    pub fn view(&self) -> &View {
+        &self.view
+    }
+
+    /// What it knows of the local instance.
+    pub fn instance(&self) -> &Instance {
+        &self.instance
+    }
+
+    /// What it keeps beside the data.
+    pub fn saved(&self) -> &Saved {
+        &self.saved
+    }
+
+    /// Its lease, if it holds one.
+    pub fn lease(&self) -> Option<&Lease> {
+        self.lease.as_ref()
+    }
+
+    /// Whether this node may be called the primary at `now`: it holds the lease, its authority lasts, and its
+    /// PostgreSQL is writable (invariant I12).
+    pub fn is_primary(&self, now: Time) -> bool {
+        matches!(self.role, Role::Primary(_))
+            && matches!(self.instance, Instance::Primary { .. })
+            && self.authority().is_some_and(|end| now < end)
+    }
+
+    fn absorb(&mut self, out: &mut Out, input: Input) {
+        match input {
+            Input::Wake => {}
+            Input::News(News::Changed(revision, records)) => self.see_records(out.now, records, revision),
+            Input::News(News::Interrupted) => self.stale = true,
+            Input::Answered(id, response) => self.answered(out, id, response),
+            Input::Performed(id, performed) => self.performed(out, id, performed),
+            // While an order is carried out, its answer tells how the instance is; a look in between would show a
+            // state that is just being changed.
+            Input::Instance(instance) => {
+                if self.lane.is_none() {
+                    self.instance = instance;
+                }
+            }
+            Input::Guard(guard) => self.hear_guard(out, guard),
+            Input::Operator(request, command) => self.commanded(out, request, command),
+        }
+    }
+
+    fn hear_guard(&mut self, out: &mut Out, guard: Guard) {
+        match guard {
+            Guard::Idle => self.armed = None,
+            Guard::Armed { epoch, until } => {
+                let known = self.armed.filter(|(known, _)| *known == epoch).map(|(_, until)| until);
+                self.armed = Some((epoch, known.map_or(until, |known| known.max(until))));
+            }
+            Guard::Lost => {
+                self.armed = None;
+                if !self.guard_lost {
+                    out.tell(Event::GuardLost);
+                }
+                self.guard_lost = true;
+            }
+        }
+    }
+
+    fn advance(&mut self, out: &mut Out) {
+        self.tend_lease(out);
+        if self.guard_lost {
+            self.kill(out);
+        }
+        let settled = (0..STEPS_MAX).any(|_| !self.step(out));
+        assert!(settled, "a cycle of roles at {:?}", self.role);
+        self.tend_lease(out);
+        self.tend_request(out);
+        self.refresh(out);
+        self.publish(out);
+    }
+
+    fn answered(&mut self, out: &mut Out, id: OpId, response: Response) {
+        let beats = self.lease.as_ref().and_then(|lease| lease.sending.as_ref());
+        if beats.is_some_and(|sending| sending.id == id) {
+            if let Response::Transact(answer) = response {
+                self.beat_answered(out, answer);
+            }
+            return;
+        }
+        let Some(asking) = self.asking.take_if(|asking| asking.id == id) else { return };
+        match response {
+            Response::Read(Some(view)) => {
+                self.see_view(out.now, view, asking.floor);
+                self.read = Some(asking.sent);
+                self.stale = false;
+            }
+            Response::Transact(Answer::Committed(revision)) => {
+                self.see_records(out.now, asking.put, revision);
+            }
+            Response::Transact(Answer::Refused(view)) => self.see_view(out.now, view, asking.floor),
+            Response::Read(None) | Response::Transact(Answer::Unknown) => {
+                self.stale = true;
+                self.ask_again = out.now + self.config.retry_after;
+            }
+        }
+    }
+
+    /// Takes over records that were written at `revision`.
+    pub(crate) fn see_records(&mut self, now: Time, records: Vec<Record>, revision: Revision) {
+        let before = self.lease_revisions();
+        let view = Arc::make_mut(&mut self.view);
+        for record in records {
+            view.put(record, revision);
+        }
+        if self.lease_revisions() != before {
+            self.seen = now;
+        }
+    }
+
+    /// Takes over a complete view, unless it is older than what is known. `floor` is the revision that was known when
+    /// it was asked for.
+    pub(crate) fn see_view(&mut self, now: Time, view: View, floor: Revision) {
+        fn epoch(view: &View) -> Epoch {
+            view.reign.as_ref().map_or(Epoch(0), |reign| reign.epoch)
+        }
+        let known = self.saved.highest.max(epoch(&self.view));
+        if view.as_of < floor || (view.as_of >= self.view.as_of && epoch(&view) < known) {
+            self.frozen = Some(Frozen::StoreWentBack { seen: known, found: epoch(&view) });
+        }
+        if view.as_of < self.view.as_of && view.as_of >= floor {
+            return;
+        }
+        let before = self.lease_revisions();
+        self.view = Arc::new(view);
+        if self.lease_revisions() != before {
+            self.seen = now;
+        }
+    }
+
+    /// What a candidate watches.
+    pub(crate) fn lease_revisions(&self) -> (Revision, Revision) {
+        (self.view.revision(&Key::Reign), self.view.revision(&Key::Beat))
+    }
+
+    /// Reads everything anew if something may have been missed.
+    fn refresh(&mut self, out: &mut Out) {
+        if self.stale {
+            self.ask(out, Request::Read);
+        }
+    }
+
+    /// Sends a request to the store, unless one is under way or the last one failed just now. Says whether it did.
+    pub(crate) fn ask(&mut self, out: &mut Out, request: Request) -> bool {
+        if self.asking.is_some() || out.now < self.ask_again {
+            return false;
+        }
+        let id = self.new_op();
+        let put = match &request {
+            Request::Read => Vec::new(),
+            Request::Transact(txn) => txn.put.clone(),
+        };
+        self.asking = Some(Asking { id, sent: out.now, floor: self.view.as_of, put });
+        out.push(Effect::Store { id, until: out.now + self.config.store_patience, request });
+        true
+    }
+
+    /// Sends a transaction that compares and writes these records.
+    pub(crate) fn ask_to_put(&mut self, out: &mut Out, also: &[Key], put: Vec<Record>) -> bool {
+        let keys = put.iter().map(Record::key).chain(also.iter().cloned());
+        let compare = keys.map(|key| (key.clone(), self.view.revision(&key))).collect();
+        self.ask(out, Request::Transact(Txn { compare, put }))
+    }
+
+    fn performed(&mut self, out: &mut Out, id: OpId, performed: Performed) {
+        let Some(lane) = self.lane.take_if(|lane| lane.id == id) else { return };
+        self.instance = performed.instance;
+        match performed.failure {
+            None => {
+                if let Some(saved) = lane.becomes {
+                    self.saved = saved;
+                }
+                if lane.op == Op::Kill {
+                    self.guard_lost = false;
+                }
+                self.op_done(out, lane.op);
+            }
+            Some(why) => {
+                self.order_again = out.now + self.config.retry_after;
+                self.op_failed(out, lane.op.clone(), &why);
+                out.tell(Event::Failed { op: lane.op, why });
+            }
+        }
+    }
+
+    /// Gives an order to PostgreSQL, unless one is under way or the last one failed just now.
+    pub(crate) fn order(&mut self, out: &mut Out, op: Op) {
+        if self.lane.is_none() && out.now >= self.order_again {
+            self.send_order(out, op);
+        }
+    }
+
+    /// Gives an order at once, in place of the one under way.
+    pub(crate) fn order_instead(&mut self, out: &mut Out, op: Op) {
+        let under_way = self.lane.as_ref().map(|lane| &lane.op);
+        if under_way != Some(&op) && (under_way.is_some() || out.now >= self.order_again) {
+            self.send_order(out, op);
+        }
+    }
+
+    /// Kills the instance, whatever it is doing.
+    pub(crate) fn kill(&mut self, out: &mut Out) {
+        self.order_instead(out, Op::Kill);
+    }
+
+    fn send_order(&mut self, out: &mut Out, op: Op) {
+        let patience = match &op {
+            Op::Clone(_) | Op::Initdb => self.config.clone_patience,
+            Op::Kill => self.config.stop_budget + self.config.stop_budget,
+            Op::Look
+            | Op::SetAside
+            | Op::StartStandby
+            | Op::StartInPlace
+            | Op::Follow(_)
+            | Op::CloseSources
+            | Op::Promote
+            | Op::Checkpoint
+            | Op::Stop => self.config.instance_patience,
+        };
+        let mut until = out.now + patience;
+        if op == Op::Stop {
+            until = self.fence().map_or(until, |fence| fence.min(until));
+        }
+        let start_by = if op.opens() { self.fence().unwrap_or(out.now) } else { until };
+        let becomes = self.becomes(&op);
+        let saved = becomes.clone().unwrap_or_else(|| self.saved.clone());
+        let epoch = self.lease.as_ref().map_or(self.saved.highest, |lease| lease.epoch);
+        let id = self.new_op();
+        self.lane = Some(Lane { id, op: op.clone(), becomes });
+        out.push(Effect::Postgres(id, Order { op, epoch, start_by, until, saved }));
+    }
+
+    /// What will describe the copy of the data after `op`, where that changes. The lineage is extended before the
+    /// order goes out, so that it never lacks a reign whose WAL the copy may hold.
+    fn becomes(&mut self, op: &Op) -> Option<Saved> {
+        match op {
+            Op::Initdb => {
+                Some(Saved { copy: self.new_copy(), lineage: Vec::new(), highest: self.saved.highest })
+            }
+            Op::Clone(_) => {
+                let reign = self.view.reign.as_ref().map_or(Epoch(0), |reign| reign.epoch);
+                let lineage = crate::lineage::path(&self.view, reign).unwrap_or_default();
+                self.saved.highest = self.saved.highest.max(reign);
+                Some(Saved { copy: self.new_copy(), lineage, highest: self.saved.highest })
+            }
+            Op::SetAside => Some(Saved { highest: self.saved.highest, ..Saved::default() }),
+            Op::Follow(_) => {
+                let reign = self.view.reign.as_ref().map(|reign| (reign.epoch, reign.nonce));
+                self.extend_lineage(reign);
+                None
+            }
+            Op::Promote | Op::StartInPlace => {
+                self.extend_lineage(self.lease.as_ref().map(|lease| (lease.epoch, lease.nonce)));
+                None
+            }
+            Op::Look | Op::StartStandby | Op::CloseSources | Op::Checkpoint | Op::Stop | Op::Kill => None,
+        }
+    }
+
+    fn extend_lineage(&mut self, reign: Option<(Epoch, Nonce)>) {
+        let Some((epoch, nonce)) = reign else { return };
+        self.saved.highest = self.saved.highest.max(epoch);
+        if self.saved.lineage.last() != Some(&(epoch, nonce)) {
+            self.saved.lineage.push((epoch, nonce));
+        }
+    }
+
+    /// Lets others know of this member's copy, so that a holder can list it.
+    fn publish(&mut self, out: &mut Out) {
+        let idle = matches!(self.role, Role::Standby | Role::Primary(_)) && !self.stale;
+        if !idle || self.saved.copy == CopyId(0) || self.instance.data().is_none() {
+            return;
+        }
+        let me = self.config.me.clone();
+        let wanted = crate::store::Member { name: me, copy: self.saved.copy, priority: self.config.priority };
+        if self.view.members.get(&self.config.me).is_none_or(|known| *known.value != wanted) {
+            self.ask_to_put(out, &[], alloc::vec![Record::Member(wanted)]);
+        }
+    }
+
+    pub(crate) fn new_op(&mut self) -> OpId {
+        self.next_op += 1;
+        OpId(self.next_op)
+    }
+
+    /// A number that no other draw of this or another agent yields, as far as `boot` is random.
+    pub(crate) fn draw(&mut self) -> u64 {
+        self.draws += 1;
+        let mut z = self.boot.0.wrapping_add(self.draws.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)).max(1)
+    }
+
+    fn new_copy(&mut self) -> CopyId {
+        CopyId(self.draw())
+    }
+
+    fn op_done(&mut self, out: &mut Out, op: Op) {
+        match (&mut self.role, op) {
+            (Role::Candidate(candidate), Op::CloseSources) => candidate.closed = true,
+            (Role::Primary(_), Op::Checkpoint) => self.checkpointed(out),
+            (_, _) => {}
+        }
+    }
+
+    fn op_failed(&mut self, out: &mut Out, op: Op, why: &Failure) {
+        match (&self.role, op) {
+            (Role::Primary(_), Op::Checkpoint) => self.checkpointed(out),
+            (Role::Promoting, Op::Promote | Op::StartInPlace) => self.promotion_failed(out, why),
+            (_, _) => {}
+        }
+    }
+
+    fn timers(&self, now: Time, timer: &mut dyn FnMut(Time, Timer)) {
+        if self.read.is_none() && self.asking.is_none() && self.lane.is_none() {
+            timer(now + Span(1), Timer::Begin);
+        }
+        timer(self.ask_again, Timer::Again);
+        timer(self.order_again, Timer::Again);
+        if let (Some(lease), Some(fence)) = (&self.lease, self.fence()) {
+            if lease.sending.is_none() {
+                timer(lease.next, Timer::Beat);
+            }
+            timer(fence, Timer::Fence);
+            timer(fence - self.config.demote_lead, Timer::Fence);
+        }
+        if let Some(pending) = &self.pending {
+            timer(pending.until, Timer::Answer);
+        }
+        self.role_timers(timer);
+    }
+
+    /// What must hold after every input, whatever has happened. It stays on in production: a panic here leaves the
+    /// guard in charge.
+    fn check(&self, now: Time) {
+        let holds = matches!(self.role, Role::Promoting | Role::Primary(_) | Role::Leaving(_));
+        assert!(self.lease.is_none() || holds, "a lease in role {:?}", self.role);
+        let needs = matches!(self.role, Role::Promoting | Role::Primary(_));
+        assert!(self.lease.is_some() || !needs, "no lease in role {:?}", self.role);
+        if let Some(lease) = &self.lease {
+            assert!(self.saved.highest >= lease.epoch, "a lease above the highest epoch seen");
+            assert!(
+                self.frozen.is_none() || matches!(self.role, Role::Leaving(_)),
+                "frozen, and holds the lease"
+            );
+            let fence = lease.authority - self.config.stop_budget;
+            assert!(now < fence, "a lease after its fence");
+            let beyond = |(epoch, until): (Epoch, Time)| epoch == lease.epoch && until > fence;
+            assert!(!self.armed.is_some_and(beyond), "the guard is armed beyond the fence");
+        }
+        let ascending = self.saved.lineage.windows(2).all(|pair| pair[0].0 < pair[1].0);
+        assert!(ascending, "the lineage {:?} does not ascend", self.saved.lineage);
+    }
+}

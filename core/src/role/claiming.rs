@@ -1,0 +1,148 @@
+//! Asks the store for the lease, in one transaction over everything the claim rests on.
+//!
+//! Its outcome may stay unknown for a while. Then it is sent again just as it was, with the same mark, and the lease,
+//! if won, counts from the first sending: whichever of them was applied, it was sent no earlier.
+
+use super::Role;
+use crate::event::Right;
+use crate::instance::Instance;
+use crate::node::{Node, Out};
+use crate::store::{Beat, EpochRecord, Initialize, Key, Record, Reign};
+use crate::{Epoch, Event, Lsn, Nonce, Position, Revision, Time};
+use alloc::vec;
+use alloc::vec::Vec;
+
+/// See the [module](self).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Claim {
+    /// What is asked for.
+    pub kind: Kind,
+    /// The reign to be.
+    pub epoch: Epoch,
+    /// Its mark.
+    pub nonce: Nonce,
+    /// When it was first sent.
+    pub(crate) sent: Time,
+    /// Reign and beat as compared.
+    pub(crate) base: (Revision, Revision),
+}
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// The first reign of a cluster.
+    First,
+    /// A new reign.
+    Takeover(Right),
+    /// This node's own reign, under the new agent.
+    Resume,
+}
+
+impl Node {
+    /// Sends a claim and goes over to waiting for its outcome; none if no request can be sent just now.
+    pub(super) fn claim(&mut self, out: &mut Out, kind: Kind) -> Option<Role> {
+        if self.asking.is_some() || out.now < self.ask_again {
+            return None;
+        }
+        let data = *self.instance.data()?;
+        let reign = self.view.reign.as_ref();
+        let (epoch, nonce) = match (kind, reign) {
+            (Kind::Resume, Some(reign)) => (reign.epoch, reign.nonce),
+            (Kind::Resume | Kind::First | Kind::Takeover(_), _) => {
+                let known = reign.map_or(Epoch(0), |reign| reign.epoch);
+                let written = if kind == Kind::First { Epoch(0) } else { data.position.epoch };
+                (known.max(self.saved.highest).max(written).next(), Nonce(self.draw()))
+            }
+        };
+        if let Kind::Takeover(right) = kind {
+            out.tell(Event::Stands { epoch, right, position: data.position });
+        }
+        let claim = Claim { kind, epoch, nonce, sent: out.now, base: self.lease_revisions() };
+        self.send_claim(out, &claim);
+        Some(Role::Claiming(claim))
+    }
+
+    fn send_claim(&mut self, out: &mut Out, claim: &Claim) {
+        let reign = Reign {
+            epoch: claim.epoch,
+            holder: self.config.me.clone(),
+            boot: self.boot,
+            nonce: claim.nonce,
+            ttl: self.config.ttl,
+            released: None,
+        };
+        let end = match &self.view.beat {
+            Some(beat) if claim.kind == Kind::Resume => beat.end,
+            Some(_) | None => self.instance.data().map_or(Lsn(0), |data| data.position.lsn),
+        };
+        let mut put = vec![Record::Reign(reign), Record::Beat(Beat { epoch: claim.epoch, end })];
+        if claim.kind != Kind::Resume {
+            let (holder, nonce) = (self.config.me.clone(), claim.nonce);
+            put.push(Record::Epoch(EpochRecord { epoch: claim.epoch, holder, nonce, fork: None }));
+        }
+        if claim.kind == Kind::First {
+            put.extend(self.initialized());
+        }
+        self.ask_to_put(out, &[Key::Rule], put);
+    }
+
+    /// The claim to the bootstrap, made good.
+    fn initialized(&self) -> Vec<Record> {
+        let claim = self.view.initialize.iter();
+        let system = self.instance.data().map(|data| data.system);
+        claim
+            .map(|claim| Record::Initialize(Initialize { system, ..Initialize::clone(&claim.value) }))
+            .collect()
+    }
+
+    /// Waits for the outcome of the claim, and settles it from what the store shows.
+    pub(super) fn claiming(&mut self, out: &mut Out) -> Option<Role> {
+        let Role::Claiming(claim) = self.role.clone() else { return None };
+        if self.holds(&claim) {
+            return Some(self.won(out, &claim));
+        }
+        if self.lease_revisions() != claim.base || self.frozen.is_some() {
+            if let Some(reign) = &self.view.reign {
+                out.tell(Event::LostElection { to: reign.holder.clone() });
+            }
+            return Some(Role::Standby);
+        }
+        if self.asking.is_none() && !self.stale {
+            self.send_claim(out, &claim);
+        }
+        None
+    }
+
+    fn holds(&self, claim: &Claim) -> bool {
+        let reign = self.view.reign.as_ref();
+        reign.is_some_and(|reign| reign.nonce == claim.nonce && reign.boot == self.boot)
+    }
+
+    /// A claim that turns out to be won only after its fence is worth nothing: this node then stands anew.
+    fn won(&mut self, out: &mut Out, claim: &Claim) -> Role {
+        self.saved.highest = self.saved.highest.max(claim.epoch);
+        if out.now + self.config.stop_budget >= claim.sent + self.config.authority() {
+            out.tell(Event::LostLease { to: None });
+            return Role::Standby;
+        }
+        self.begin_lease(out, claim.epoch, claim.nonce, claim.sent);
+        match claim.kind {
+            Kind::Resume => out.tell(Event::Resumed { epoch: claim.epoch }),
+            Kind::First | Kind::Takeover(_) => {
+                let fence_in = self.fence().unwrap_or_default().since(out.now);
+                out.tell(Event::Took { epoch: claim.epoch, fence_in });
+            }
+        }
+        Role::Promoting
+    }
+
+    /// Whether PostgreSQL is writable on the timeline of the lease this node holds.
+    pub(super) fn writable_on_own_timeline(&self) -> Option<Position> {
+        match (&self.instance, &self.lease) {
+            (Instance::Primary { data, fork, .. }, Some(lease)) if data.position.epoch == lease.epoch => {
+                Some(*fork)
+            }
+            (_, _) => None,
+        }
+    }
+}

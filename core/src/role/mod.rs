@@ -1,0 +1,150 @@
+//! What a node is doing. Each role has a file of its own; a step looks at everything the node knows and either orders
+//! what the role demands, or goes over to another role.
+//!
+//! | role | means |
+//! |---|---|
+//! | [`Starting`](Role::Starting) | has not yet seen the store and its own instance |
+//! | [`Vacant`](Role::Vacant) | has no data: waits for its turn to make or copy some |
+//! | [`Bootstrap`](Role::Bootstrap) | makes the first data directory of the cluster |
+//! | [`Standby`](Role::Standby) | follows the primary, or looks for one |
+//! | [`Candidate`](Role::Candidate) | has closed its WAL sources and compares positions |
+//! | [`Claiming`](Role::Claiming) | asks the store for the lease |
+//! | [`Promoting`](Role::Promoting) | holds the lease, PostgreSQL isn't writable yet |
+//! | [`Primary`](Role::Primary) | holds the lease, PostgreSQL is writable |
+//! | [`Leaving`](Role::Leaving) | makes PostgreSQL stop, then gives the lease back |
+//! | [`Frozen`](Role::Frozen) | needs an operator |
+//! | [`Stopped`](Role::Stopped) | the agent is about to exit |
+
+pub mod candidate;
+pub mod claiming;
+pub mod leaving;
+pub mod primary;
+mod promoting;
+mod standby;
+mod starting;
+mod vacant;
+
+use crate::event::Frozen;
+use crate::instance::{Instance, Op};
+use crate::node::{Node, Out, Timer};
+use crate::{Effect, Event, Time};
+pub use candidate::Candidate;
+pub use claiming::Claim;
+pub use leaving::Leaving;
+pub use primary::Reigning;
+
+/// See the [module](self).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "the table in the module's documentation")]
+pub enum Role {
+    Starting,
+    Vacant,
+    Bootstrap,
+    Standby,
+    Candidate(Candidate),
+    Claiming(Claim),
+    Promoting,
+    Primary(Reigning),
+    Leaving(Leaving),
+    Frozen(Frozen),
+    Stopped,
+}
+
+impl Role {
+    /// The role's name in one word, for people and metrics.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Role::Starting => "starting",
+            Role::Vacant => "vacant",
+            Role::Bootstrap => "bootstrap",
+            Role::Standby => "standby",
+            Role::Candidate(_) => "candidate",
+            Role::Claiming(_) => "claiming",
+            Role::Promoting => "promoting",
+            Role::Primary(_) => "primary",
+            Role::Leaving(_) => "leaving",
+            Role::Frozen(_) => "frozen",
+            Role::Stopped => "stopped",
+        }
+    }
+}
+
+impl Node {
+    /// Does what the role demands. Says whether the role changed, so that the new one has to be looked at, too.
+    pub(crate) fn step(&mut self, out: &mut Out) -> bool {
+        let next = match &self.role {
+            Role::Starting => self.starting(out),
+            Role::Vacant => self.vacant(out),
+            Role::Bootstrap => self.bootstrap(out),
+            Role::Standby => self.standby(out),
+            Role::Candidate(_) => self.candidate(out),
+            Role::Claiming(_) => self.claiming(out),
+            Role::Promoting => self.promoting(out),
+            Role::Primary(_) => self.primary(out),
+            Role::Leaving(_) => self.leaving(out),
+            Role::Frozen(_) => self.frozen(out),
+            Role::Stopped => None,
+        };
+        match next {
+            Some(role) => {
+                self.role = role;
+                true
+            }
+            None => false,
+        }
+    }
+
+    pub(crate) fn role_timers(&self, timer: &mut dyn FnMut(Time, Timer)) {
+        match &self.role {
+            Role::Vacant => self.vacant_timers(timer),
+            Role::Standby => self.standby_timers(timer),
+            Role::Candidate(candidate) => self.candidate_timers(candidate, timer),
+            Role::Starting
+            | Role::Bootstrap
+            | Role::Claiming(_)
+            | Role::Promoting
+            | Role::Primary(_)
+            | Role::Leaving(_)
+            | Role::Frozen(_)
+            | Role::Stopped => {}
+        }
+    }
+
+    /// What keeps a node without a lease from doing anything: a reason to freeze, or the wish to exit.
+    pub(crate) fn held_back(&mut self, out: &mut Out) -> Option<Role> {
+        if let Some(why) = self.frozen {
+            out.tell(Event::Froze { why });
+            return Some(Role::Frozen(why));
+        }
+        if self.exiting {
+            return self.stop_and_exit(out);
+        }
+        None
+    }
+
+    /// Frozen: starts nothing and stands for nothing; what runs in recovery goes on, what is writable is killed.
+    fn frozen(&mut self, out: &mut Out) -> Option<Role> {
+        if matches!(self.instance, Instance::Primary { .. }) {
+            self.kill(out);
+        }
+        if self.exiting { self.stop_and_exit(out) } else { None }
+    }
+
+    /// Stops a PostgreSQL that this node has no lease for, then exits.
+    fn stop_and_exit(&mut self, out: &mut Out) -> Option<Role> {
+        match self.instance {
+            Instance::Primary { .. } => self.kill(out),
+            Instance::Standby { .. } => self.order_instead(out, Op::Stop),
+            Instance::Unknown => self.order(out, Op::Look),
+            Instance::Absent | Instance::Incomplete | Instance::Foreign(_) | Instance::Stopped { .. } => {
+                if self.lane.is_none() {
+                    out.tell(Event::Stopped);
+                    out.push(Effect::Exit);
+                    return Some(Role::Stopped);
+                }
+                self.kill(out);
+            }
+        }
+        None
+    }
+}

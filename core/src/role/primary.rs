@@ -1,0 +1,164 @@
+//! Holds the lease, and PostgreSQL is writable.
+
+use super::Role;
+use super::leaving::Why;
+use crate::instance::{Instance, Op};
+use crate::node::{Node, Out};
+use crate::store::{EpochRecord, Key, Record, Refusal, Reign, Released, Switchover};
+use crate::{Event, Name};
+use alloc::vec::Vec;
+
+/// What a primary remembers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Reigning {
+    /// Restarts in place since the processes last died on their own.
+    pub(crate) restarts: u8,
+    /// A switchover is under way: to this member. The checkpoint before it is being written.
+    pub(crate) handing: Option<Name>,
+    /// A switchover that can't be done, to be written into its record.
+    pub(crate) refusal: Option<Refusal>,
+}
+
+impl Node {
+    pub(super) fn primary(&mut self, out: &mut Out) -> Option<Role> {
+        if self.writable_on_own_timeline().is_some() {
+            self.serve(out);
+            return None;
+        }
+        match &self.instance {
+            Instance::Stopped { .. } => self.restart_in_place(out),
+            Instance::Unknown => self.order(out, Op::Look),
+            Instance::Primary { .. }
+            | Instance::Standby { .. }
+            | Instance::Absent
+            | Instance::Incomplete
+            | Instance::Foreign(_) => {
+                out.tell(Event::PrimaryGivenUp);
+                self.leave(out, Why::GivenUp);
+            }
+        }
+        None
+    }
+
+    /// The processes died. This node still has the lease, so it may start them again on the same timeline.
+    fn restart_in_place(&mut self, out: &mut Out) {
+        let Role::Primary(reigning) = &mut self.role else { return };
+        if reigning.restarts >= self.config.restarts_max {
+            out.tell(Event::PrimaryGivenUp);
+            return self.leave(out, Why::GivenUp);
+        }
+        if self.lane.is_some() {
+            return;
+        }
+        self.open(out, Op::StartInPlace);
+        if let (Some(_), Role::Primary(reigning)) = (&self.lane, &mut self.role) {
+            reigning.restarts += 1;
+            out.tell(Event::PrimaryDied { restart: reigning.restarts });
+        }
+    }
+
+    fn serve(&mut self, out: &mut Out) {
+        let wish = self.wish();
+        if self.exiting && wish.is_none() {
+            return self.leave(out, Why::Exit);
+        }
+        let Some(wish) = wish else { return };
+        let Role::Primary(reigning) = &self.role else { return };
+        if reigning.handing.is_some() {
+            return self.order(out, Op::Checkpoint);
+        }
+        if reigning.refusal.is_some() {
+            return;
+        }
+        let target = self.target(wish.to.as_ref());
+        let Role::Primary(reigning) = &mut self.role else { return };
+        match target {
+            Ok(to) => {
+                reigning.handing = Some(to);
+                self.order(out, Op::Checkpoint);
+            }
+            Err(why) => {
+                out.tell(Event::SwitchoverRefused { why });
+                reigning.refusal = Some(why);
+            }
+        }
+    }
+
+    /// An operator's wish that is meant for just this reign.
+    fn wish(&self) -> Option<Switchover> {
+        let epoch = self.lease.as_ref()?.epoch;
+        let wish = self.view.switchover.as_ref()?;
+        (wish.epoch == epoch && wish.refused.is_none()).then(|| Switchover::clone(&wish.value))
+    }
+
+    /// The checkpoint before a switchover is written (or failed, which only makes the stop longer).
+    pub(crate) fn checkpointed(&mut self, out: &mut Out) {
+        if let Role::Primary(Reigning { handing: Some(to), .. }) = &self.role {
+            let to = Some(to.clone());
+            out.tell(Event::HandsOver { to: to.clone() });
+            self.leave(out, Why::HandOver(to));
+        }
+    }
+
+    /// What the holder wants written, beside its sign of life.
+    pub(crate) fn wanted_records(&self) -> Vec<Record> {
+        let mut wanted = Vec::new();
+        let Some(lease) = &self.lease else { return wanted };
+        match &self.role {
+            Role::Promoting | Role::Primary(_) => {
+                let Some(fork) = self.writable_on_own_timeline() else { return wanted };
+                let rule = self.wanted_rule(lease.epoch);
+                if self.view.rule.as_ref().is_none_or(|known| *known.value != rule) {
+                    wanted.push(Record::Rule(rule));
+                }
+                if let Some(known) = self.view.epochs.get(&lease.epoch).filter(|known| known.fork.is_none()) {
+                    wanted.push(Record::Epoch(EpochRecord {
+                        fork: Some(fork),
+                        ..EpochRecord::clone(&known.value)
+                    }));
+                }
+                wanted.extend(self.refused_switchover());
+            }
+            Role::Leaving(leaving) => wanted.extend(self.release(&leaving.why)),
+            Role::Starting
+            | Role::Vacant
+            | Role::Bootstrap
+            | Role::Standby
+            | Role::Candidate(_)
+            | Role::Claiming(_)
+            | Role::Frozen(_)
+            | Role::Stopped => {}
+        }
+        wanted
+    }
+
+    fn refused_switchover(&self) -> Option<Record> {
+        let Role::Primary(Reigning { refusal: Some(why), .. }) = &self.role else { return None };
+        Some(Record::Switchover(Switchover { refused: Some(*why), ..self.wish()? }))
+    }
+
+    /// The reign given back, once no process of the instance is left.
+    fn release(&self, why: &Why) -> Option<Record> {
+        let reign = self.view.reign.as_ref().filter(|reign| reign.released.is_none())?;
+        let end = match (&self.instance, &self.lane) {
+            (Instance::Stopped { data, clean }, None) => clean.then_some(data.position.lsn),
+            (Instance::Absent | Instance::Incomplete, None) => None,
+            (_, _) => return None,
+        };
+        let to = if let Why::HandOver(to) = why { to.clone() } else { None };
+        let released = Some(Released { end, to });
+        Some(Record::Reign(Reign { released, ..Reign::clone(&reign.value) }))
+    }
+
+    /// Clears what an answered wish left behind.
+    pub(crate) fn settle_wish(&mut self) {
+        let known = self.view.revision(&Key::Switchover);
+        let answered = self.view.switchover.as_ref().is_none_or(|wish| wish.refused.is_some());
+        if let Role::Primary(reigning) = &mut self.role
+            && answered
+            && known.0 > 0
+        {
+            reigning.refusal = None;
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! Holds the lease and makes PostgreSQL writable on the timeline of its epoch, under an armed guard.
+
+use super::leaving::Why;
+use super::{Reigning, Role};
+use crate::instance::{Failure, Instance, Op};
+use crate::node::{Node, Out};
+use crate::{Epoch, Event};
+
+/// The first reign of a cluster starts the data directory that initdb made; there is nothing to promote from.
+const FIRST: Epoch = Epoch(1);
+
+impl Node {
+    pub(super) fn promoting(&mut self, out: &mut Out) -> Option<Role> {
+        let epoch = self.lease.as_ref()?.epoch;
+        if let Some(fork) = self.writable_on_own_timeline() {
+            // The beat that verifies the epoch and writes the rule is under way until the view shows it.
+            let activated = self.view.rule.as_ref().is_some_and(|rule| rule.epoch == epoch);
+            if activated {
+                out.tell(Event::Leads { epoch, fork });
+                return Some(Role::Primary(Reigning::default()));
+            }
+            return None;
+        }
+        match &self.instance {
+            Instance::Primary { data, .. } => {
+                out.tell(Event::WrongTimeline { found: data.position.epoch, wanted: epoch });
+                self.leave(out, Why::GivenUp);
+            }
+            Instance::Standby { .. } if epoch != FIRST => self.open(out, Op::Promote),
+            Instance::Stopped { .. } if epoch == FIRST => self.open(out, Op::StartInPlace),
+            Instance::Unknown => self.order(out, Op::Look),
+            Instance::Standby { .. } | Instance::Stopped { .. } | Instance::Absent | Instance::Incomplete => {
+                out.tell(Event::PrimaryGivenUp);
+                self.leave(out, Why::GivenUp);
+            }
+            Instance::Foreign(_) => self.leave(out, Why::GivenUp),
+        }
+        None
+    }
+
+    /// Gives an order that makes PostgreSQL writable, once the guard is armed for this reign.
+    pub(super) fn open(&mut self, out: &mut Out, op: Op) {
+        if self.is_armed(out.now) && !self.guard_lost {
+            self.order(out, op);
+        } else if self.armed.is_none() && !self.guard_lost && out.now >= self.order_again {
+            self.order_again = out.now + self.config.retry_after;
+            self.arm(out);
+        }
+    }
+
+    pub(crate) fn promotion_failed(&mut self, out: &mut Out, why: &Failure) {
+        if *why != Failure::TooLate {
+            out.tell(Event::PrimaryGivenUp);
+            self.leave(out, Why::GivenUp);
+        }
+    }
+}

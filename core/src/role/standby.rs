@@ -1,0 +1,140 @@
+//! A member with data and without the lease: follows the primary, mends its own copy, or finds that it may stand.
+
+use super::claiming::Kind;
+use super::{Candidate, Role};
+use crate::event::Right;
+use crate::instance::{Data, Instance, Op};
+use crate::node::{Node, Out, Timer};
+use crate::store::{Pledge, Record};
+use crate::{Epoch, Event, Name, Time, lineage};
+use alloc::vec;
+
+impl Node {
+    pub(super) fn standby(&mut self, out: &mut Out) -> Option<Role> {
+        self.find_foreign();
+        if let Some(role) = self.held_back(out) {
+            return Some(role);
+        }
+        match self.instance.clone() {
+            Instance::Absent => return Some(Role::Vacant),
+            Instance::Incomplete => self.order(out, Op::SetAside),
+            Instance::Unknown => self.order(out, Op::Look),
+            Instance::Foreign(_) => {}
+            Instance::Primary { data, .. } => self.unordered_promotion(out, data),
+            Instance::Stopped { data, .. } => self.stopped(out, data),
+            Instance::Standby { data, source, .. } => return self.in_recovery(out, data, source),
+        }
+        None
+    }
+
+    /// Writable without the lease: a person promoted it, or it outlived a reign.
+    fn unordered_promotion(&mut self, out: &mut Out, data: Data) {
+        if self.lane.is_none() {
+            out.tell(Event::UnorderedPromotion { position: data.position });
+        }
+        self.kill(out);
+    }
+
+    fn stopped(&mut self, out: &mut Out, data: Data) {
+        if self.read.is_none() || self.lane.is_some() {
+            return;
+        }
+        if self.is_contained(&data) == Some(false) {
+            self.tell_not_contained(out, data);
+            self.order(out, Op::SetAside);
+        } else {
+            self.order(out, Op::StartStandby);
+        }
+    }
+
+    fn in_recovery(&mut self, out: &mut Out, data: Data, source: Option<(Name, Epoch)>) -> Option<Role> {
+        if let Some(role) = self.stand_if_due(out) {
+            return Some(role);
+        }
+        match self.is_contained(&data) {
+            Some(true) => self.follow(out, source),
+            Some(false) if self.lane.is_none() => {
+                self.tell_not_contained(out, data);
+                self.order(out, Op::Stop);
+            }
+            Some(false) | None => {}
+        }
+        None
+    }
+
+    /// Whether the copy is part of the history of the present primary, another member; none if that can't be said.
+    fn is_contained(&self, data: &Data) -> Option<bool> {
+        let reign = self.view.reign.as_ref()?;
+        self.source()?;
+        lineage::contains(&self.view, reign.epoch, &self.saved, data.position)
+    }
+
+    fn tell_not_contained(&self, out: &mut Out, data: Data) {
+        if out.now < self.order_again {
+            return;
+        }
+        if let Some(reign) = &self.view.reign {
+            out.tell(Event::NotContained { epoch: reign.epoch, position: data.position });
+        }
+    }
+
+    /// Opens the source of WAL, if it isn't; a pledge about the present reign is withdrawn first.
+    fn follow(&mut self, out: &mut Out, source: Option<(Name, Epoch)>) {
+        let (Some(holder), Some(reign)) = (self.source(), self.view.reign.clone()) else { return };
+        if source == Some((holder.clone(), reign.epoch)) {
+            return;
+        }
+        if let Some(pledge) = self.view.pledges.get(&self.config.me)
+            && pledge.held
+            && pledge.epoch >= reign.epoch
+        {
+            let withdrawn = Pledge { held: false, ..Pledge::clone(&pledge.value) };
+            self.ask_to_put(out, &[crate::store::Key::Reign], vec![Record::Pledge(withdrawn)]);
+            return;
+        }
+        if self.lane.is_none() && out.now >= self.order_again {
+            out.tell(Event::Follows { source: holder.clone(), epoch: reign.epoch });
+            self.order(out, Op::Follow(holder));
+        }
+    }
+
+    /// Goes over to the election if this node may stand now.
+    fn stand_if_due(&mut self, out: &mut Out) -> Option<Role> {
+        if self.stale || self.lane.is_some() {
+            return None;
+        }
+        let (right, from) = self.standing()?;
+        if out.now < from {
+            return None;
+        }
+        match right {
+            Right::HandedOver => self.claim(out, Kind::Takeover(right)),
+            Right::Leader if self.holds_on_paper() => self.claim(out, Kind::Takeover(right)),
+            Right::Leader | Right::Listed if self.read.is_none_or(|read| read < from) => {
+                // A watch may have gone silent: closing the sources of a healthy primary would be for nothing.
+                self.ask(out, crate::store::Request::Read);
+                None
+            }
+            Right::Leader => self.claim(out, Kind::Takeover(right)),
+            Right::Listed => {
+                self.tell_lapse(out);
+                Some(Role::Candidate(Candidate::new(self, out.now)))
+            }
+        }
+    }
+
+    fn tell_lapse(&self, out: &mut Out) {
+        let Some(reign) = &self.view.reign else { return };
+        let holder = reign.holder.clone();
+        out.tell(match reign.released {
+            Some(_) => Event::SawRelease { holder },
+            None => Event::Lapsed { holder, after: out.now.since(self.seen) },
+        });
+    }
+
+    pub(super) fn standby_timers(&self, timer: &mut dyn FnMut(Time, Timer)) {
+        if let Some((_, from)) = self.standing() {
+            timer(from, Timer::Election);
+        }
+    }
+}
