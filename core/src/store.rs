@@ -148,6 +148,17 @@ pub enum Refusal {
     StopFailed,
 }
 
+/// The key by which other tools find the primary: a mirror of the reign that hangs on a lease of the store.
+///
+/// It is kept in view so that it can be repaired, and for clusters shared with another manager. **Nothing is concluded
+/// from its presence or absence**: the store's leases outlive and underlive the truth (hazards A18, A19, L09, L10).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Leader {
+    /// The bare name of a member; none if the key was deleted, or has expired.
+    pub name: Option<Name>,
+}
+
 /// Names a record.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
@@ -162,6 +173,8 @@ pub enum Key {
     Rule,
     /// [`Switchover`]
     Switchover,
+    /// [`Leader`]
+    Leader,
     /// [`EpochRecord`]
     Epoch(Epoch),
     /// [`Pledge`]
@@ -180,6 +193,7 @@ pub enum Record {
     Beat(Beat),
     Rule(Rule),
     Switchover(Switchover),
+    Leader(Leader),
     Epoch(EpochRecord),
     Pledge(Pledge),
     Member(Member),
@@ -194,6 +208,7 @@ impl Record {
             Record::Beat(_) => Key::Beat,
             Record::Rule(_) => Key::Rule,
             Record::Switchover(_) => Key::Switchover,
+            Record::Leader(_) => Key::Leader,
             Record::Epoch(e) => Key::Epoch(e.epoch),
             Record::Pledge(p) => Key::Pledge(p.member.clone()),
             Record::Member(m) => Key::Member(m.name.clone()),
@@ -234,6 +249,8 @@ pub struct View {
     pub rule: Option<At<Rule>>,
     /// See [`Switchover`].
     pub switchover: Option<At<Switchover>>,
+    /// See [`Leader`].
+    pub leader: Option<At<Leader>>,
     /// See [`EpochRecord`].
     pub epochs: BTreeMap<Epoch, At<EpochRecord>>,
     /// See [`Pledge`].
@@ -254,6 +271,7 @@ impl View {
             Key::Beat => of(self.beat.as_ref()),
             Key::Rule => of(self.rule.as_ref()),
             Key::Switchover => of(self.switchover.as_ref()),
+            Key::Leader => of(self.leader.as_ref()),
             Key::Epoch(epoch) => of(self.epochs.get(epoch)),
             Key::Pledge(name) => of(self.pledges.get(name)),
             Key::Member(name) => of(self.members.get(name)),
@@ -274,6 +292,7 @@ impl View {
             Record::Beat(v) => self.beat = Some(at(revision, v)),
             Record::Rule(v) => self.rule = Some(at(revision, v)),
             Record::Switchover(v) => self.switchover = Some(at(revision, v)),
+            Record::Leader(v) => self.leader = Some(at(revision, v)),
             Record::Epoch(v) => drop(self.epochs.insert(v.epoch, at(revision, v))),
             Record::Pledge(v) => drop(self.pledges.insert(v.member.clone(), at(revision, v))),
             Record::Member(v) => drop(self.members.insert(v.name.clone(), at(revision, v))),

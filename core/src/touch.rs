@@ -127,6 +127,7 @@ pub fn touch_view(view: &mut View, t: &mut dyn Touch) {
     touch_at(view.beat.as_mut(), t, |_, _| {});
     touch_at(view.rule.as_mut(), t, touch_rule);
     touch_at(view.switchover.as_mut(), t, |_, _| {});
+    touch_at(view.leader.as_mut(), t, |_, _| {});
     view.epochs.values_mut().for_each(|at| touch_at(Some(at), t, |v, t| t.nonce(&mut v.nonce)));
     view.pledges.values_mut().for_each(|at| touch_at(Some(at), t, |v, t| t.copy(&mut v.copy)));
     view.members.values_mut().for_each(|at| touch_at(Some(at), t, |v, t| t.copy(&mut v.copy)));
@@ -152,7 +153,7 @@ pub fn touch_record(record: &mut Record, t: &mut dyn Touch) {
             t.boot(&mut v.boot);
             t.nonce(&mut v.nonce);
         }
-        Record::Beat(_) | Record::Switchover(_) => {}
+        Record::Beat(_) | Record::Switchover(_) | Record::Leader(_) => {}
         Record::Rule(v) => touch_rule(v, t),
         Record::Epoch(v) => t.nonce(&mut v.nonce),
         Record::Pledge(v) => t.copy(&mut v.copy),
