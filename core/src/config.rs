@@ -4,7 +4,7 @@ use crate::{Name, Span};
 use core::fmt;
 
 /// The settings of one node. Build it with [`Config::new`], change fields, then [`validate`](Config::validate) once.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// This node's name.
     pub me: Name,
@@ -37,6 +37,13 @@ pub struct Config {
     pub lag_bytes_max: u64,
     /// The greater, the rather this node is elected among equals; 0: never.
     pub priority: u32,
+}
+
+/// A node's settings never change, so its name stands for them all: states are hashed millions of times.
+impl core::hash::Hash for Config {
+    fn hash<H: core::hash::Hasher>(&self, state: &mut H) {
+        self.me.hash(state);
+    }
 }
 
 /// A setting that can't work, and why.

@@ -22,6 +22,8 @@ pub struct Node {
     /// How many values were derived from `boot` so far.
     pub(crate) draws: u64,
     pub(crate) next_op: u32,
+    /// The lease was released: the position has to be read anew before anything is concluded from it.
+    pub(crate) look: bool,
     /// What is, or is about to be, durable beside the data.
     pub(crate) saved: Saved,
     pub(crate) view: Arc<View>,
@@ -117,6 +119,7 @@ impl Node {
             boot,
             draws: 0,
             next_op: 0,
+            look: false,
             saved,
             view: Arc::default(),
             seen: Time(0),
@@ -279,9 +282,7 @@ impl Node {
         for record in records {
             view.put(record, revision);
         }
-        if self.lease_revisions() != before {
-            self.seen = now;
-        }
+        self.notice_change(now, before);
     }
 
     /// Takes over a complete view, unless it is older than what is known. `floor` is the revision that was known when
@@ -299,8 +300,14 @@ impl Node {
         }
         let before = self.lease_revisions();
         self.view = Arc::new(view);
+        self.notice_change(now, before);
+    }
+
+    /// Starts the wait anew if reign or beat have changed.
+    fn notice_change(&mut self, now: Time, before: (Revision, Revision)) {
         if self.lease_revisions() != before {
             self.seen = now;
+            self.look = self.view.reign.as_ref().is_some_and(|reign| reign.released.is_some());
         }
     }
 
