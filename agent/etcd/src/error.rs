@@ -1,0 +1,174 @@
+//! What can go wrong, sorted by what the caller may conclude about the store.
+
+use std::error::Error as StdError;
+
+use tonic::{Code, ConnectError, Status};
+
+use crate::Endpoint;
+
+/// Why a call has no result, and what that says about the store.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The request never left: **surely not applied**, and it never will be. A connection was refused or
+    /// didn't come about in time, or the deadline had passed before the try.
+    #[error("etcd {endpoint}: not sent: {reason}")]
+    NotSent {
+        /// The member that was tried.
+        endpoint: Endpoint,
+        /// Why it wasn't sent.
+        reason: String,
+    },
+    /// There is no definitive answer: the request **may have been applied, or may be later**, as when a
+    /// frozen member wakes up. Read before deciding anything.
+    #[error("etcd {endpoint}: outcome unknown: {cause}")]
+    Unknown {
+        /// The member that was tried.
+        endpoint: Endpoint,
+        /// What happened in place of an answer.
+        cause: Cause,
+    },
+    /// The store refused the request: **nothing changed**. The same request would be refused again unless
+    /// the store's state changes.
+    #[error("etcd {endpoint}: refused: {message}")]
+    Refused {
+        /// The member that answered.
+        endpoint: Endpoint,
+        /// The kind of refusal, e.g. `NotFound` for an unknown lease, `OutOfRange` for a compacted revision.
+        code: Code,
+        /// etcd's message.
+        message: String,
+    },
+}
+
+impl Error {
+    /// Whether the request may have changed the store, or may do so later.
+    pub fn may_be_applied(&self) -> bool {
+        matches!(self, Error::Unknown { .. })
+    }
+
+    /// Whether a try on another member is of use. Of a write with [`Error::Unknown`] only after a read.
+    pub fn is_retriable(&self) -> bool {
+        !matches!(self, Error::Refused { .. })
+    }
+
+    pub(crate) fn from_status(endpoint: Endpoint, status: Status) -> Error {
+        if let Some(reason) = connect_failure(&status) {
+            return Error::NotSent { endpoint, reason };
+        }
+        let (code, message) = (status.code(), status.message().to_owned());
+        if is_refusal(code, &message) {
+            return Error::Refused { endpoint, code, message };
+        }
+        Error::Unknown { endpoint, cause: Cause::Status { code, message: or_source(message, &status) } }
+    }
+}
+
+/// What happened in place of a definitive answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Cause {
+    /// No answer within the time for a try or until the deadline.
+    #[error("no answer in time")]
+    Timeout,
+    /// The connection broke, the answer made no sense, or the member sent an error that leaves the outcome
+    /// open, such as a lost leader.
+    #[error("{message} ({code:?})")]
+    Status {
+        /// The gRPC code; `Unknown` for most broken connections, and for some errors of etcd's that should
+        /// have had another one.
+        code: Code,
+        /// The text that came with it.
+        message: String,
+    },
+}
+
+/// An answer that lacks what it must have: the request may well have been applied.
+pub(crate) fn malformed(what: &str) -> Status {
+    Status::internal(format!("malformed answer: {what}"))
+}
+
+/// Whether etcd itself says that the request was not and will not be applied.
+///
+/// The code alone doesn't do: tonic makes some of the same codes itself, for instance OutOfRange for an answer
+/// above the size limit, when the request has long been applied. etcd's own errors start with its name.
+/// Deliberately absent: ResourceExhausted, because a member over its space quota applies the write and
+/// **then** reports "database space exceeded"; Unavailable and Unknown, the usual codes of time-outs (F29).
+fn is_refusal(code: Code, message: &str) -> bool {
+    let definitive = matches!(
+        code,
+        Code::InvalidArgument
+            | Code::NotFound
+            | Code::AlreadyExists
+            | Code::PermissionDenied
+            | Code::FailedPrecondition
+            | Code::OutOfRange
+            | Code::Unauthenticated
+    );
+    definitive && message.starts_with("etcdserver: ")
+}
+
+/// The reason, if the connection for this request couldn't be made.
+fn connect_failure(status: &Status) -> Option<String> {
+    let mut source = status.source();
+    while let Some(error) = source {
+        if error.is::<ConnectError>() {
+            return Some(innermost(error));
+        }
+        source = error.source();
+    }
+    None
+}
+
+fn innermost(mut error: &dyn StdError) -> String {
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}
+
+/// tonic's own message is often just "transport error".
+fn or_source(message: String, status: &Status) -> String {
+    match status.source() {
+        Some(source) => format!("{message}: {}", innermost(source)),
+        None => message,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sorted(code: Code, message: &str) -> Error {
+        let endpoint = "a:1".parse().expect("an endpoint");
+        Error::from_status(endpoint, Status::new(code, message))
+    }
+
+    #[test]
+    fn what_etcd_refuses_before_applying_is_definitive() {
+        for code in [Code::NotFound, Code::InvalidArgument, Code::OutOfRange, Code::FailedPrecondition] {
+            let error = sorted(code, "etcdserver: no");
+            assert!(matches!(error, Error::Refused { .. }), "{error}");
+            assert!(!error.may_be_applied() && !error.is_retriable());
+        }
+    }
+
+    #[test]
+    fn every_other_code_leaves_the_outcome_open() {
+        use Code::*;
+        for code in [Unknown, Unavailable, Cancelled, DeadlineExceeded, Aborted, Internal, DataLoss, Ok] {
+            assert!(sorted(code, "etcdserver: leader changed").may_be_applied(), "{code:?}");
+        }
+    }
+
+    #[test]
+    fn a_member_out_of_space_may_have_applied_the_write() {
+        assert!(
+            sorted(Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded").may_be_applied()
+        );
+    }
+
+    #[test]
+    fn a_code_made_on_this_side_is_no_refusal() {
+        let error = sorted(Code::OutOfRange, "Error, decoded message length too large");
+        assert!(error.may_be_applied(), "{error}");
+    }
+}

@@ -1,0 +1,8 @@
+//! The client against real etcd members. Needs `etcd` (Debian package etcd-server).
+
+mod cluster;
+mod failures;
+mod leases;
+mod silence;
+mod transactions;
+mod watches;
