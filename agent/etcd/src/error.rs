@@ -19,7 +19,11 @@ pub enum Error {
         reason: String,
     },
     /// There is no definitive answer: the request **may have been applied, or may be later**, as when a
-    /// frozen member wakes up. Read before deciding anything.
+    /// frozen member wakes up and passes on what it finds in its socket.
+    ///
+    /// A read that shows the write tells that it was applied. A read that doesn't show it tells nothing. Only a
+    /// transaction that changes what the lost one compares rules it out for good; so a write that
+    /// must not come late needs a condition (F24).
     #[error("etcd {endpoint}: outcome unknown: {cause}")]
     Unknown {
         /// The member that was tried.
@@ -46,7 +50,8 @@ impl Error {
         matches!(self, Error::Unknown { .. })
     }
 
-    /// Whether a try on another member is of use. Of a write with [`Error::Unknown`] only after a read.
+    /// Whether another member may give a definitive answer. Whether a write may be repeated is another matter,
+    /// see [`Error::Unknown`].
     pub fn is_retriable(&self) -> bool {
         !matches!(self, Error::Refused { .. })
     }

@@ -89,7 +89,9 @@ impl Client {
     /// to a later keepalive.
     ///
     /// # Errors
-    /// See [`Error`]. A lease that doesn't exist is [`Renewal::Gone`], no error.
+    /// See [`Error`]. A lease that doesn't exist is [`Renewal::Gone`], no error. After [`Error::Unknown`] the
+    /// lease may end as late as if the keepalive had been answered, or later: the holder counts from its last
+    /// answered one, whoever waits for the end watches the key.
     pub async fn lease_keepalive(&self, id: LeaseId, deadline: Instant) -> Result<Renewal, Error> {
         self.once(deadline, |channel| keepalive(channel, id)).await
     }

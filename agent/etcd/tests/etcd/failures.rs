@@ -35,11 +35,14 @@ async fn a_frozen_member_costs_one_try_of_unknown_outcome_and_ends_its_watches()
 #[tokio::test]
 async fn every_call_to_a_frozen_member_ends_at_its_deadline() {
     let cluster = Cluster::start(1).await;
-    let client = cluster.client();
+    let endpoint = cluster.endpoint(0).to_string();
+    let patient = Config { try_timeout: Duration::from_secs(60), ..Config::new([endpoint]) };
+    let client = Client::new(patient).expect("a client");
     let lease = client.lease_grant(Duration::from_secs(60), None, soon()).await.expect("a lease").id;
     cluster.freeze(0);
 
     let deadline = || Instant::now() + Duration::from_millis(100);
+    let started = Instant::now();
     let errors = [
         client.range("/a", deadline()).await.err(),
         client.txn(vec![], vec![], vec![], deadline()).await.err(),
@@ -53,6 +56,7 @@ async fn every_call_to_a_frozen_member_ends_at_its_deadline() {
         client.watch("/a", 0, deadline()).await.err(),
         client.read("/a", deadline()).await.err(),
     ];
+    assert!(started.elapsed() < Duration::from_secs(20), "not the time for a try: {:?}", started.elapsed());
     for (call, error) in errors.iter().enumerate() {
         assert!(
             matches!(error, Some(Error::Unknown { cause: Cause::Timeout, .. })),

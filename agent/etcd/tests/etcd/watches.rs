@@ -8,7 +8,7 @@ use crate::cluster::{Cluster, soon};
 
 /// The next notice, which must come soon.
 async fn next(watch: &mut Watch) -> Notice {
-    tokio::time::timeout(Duration::from_secs(10), watch.next()).await.expect("a notice in time")
+    tokio::time::timeout(Duration::from_secs(20), watch.next()).await.expect("a notice in time")
 }
 
 async fn next_events(watch: &mut Watch) -> Events {
@@ -37,11 +37,14 @@ async fn changes_come_in_order_with_what_was_there_before_and_from_any_revision(
     put(&client, "/a", "2").await;
     put(&client, "elsewhere", "x").await;
     let last = client.delete("/a", soon()).await.expect("a deletion").header.revision;
+    put(&client, "elsewhere", "y").await;
 
     let mut watch = client.watch(Keys::prefix("/"), first, soon()).await.expect("a watch");
     let mut seen = Vec::new();
     while seen.len() < 3 {
-        seen.extend(next_events(&mut watch).await.events);
+        let next = next_events(&mut watch).await;
+        assert_eq!(Some(next.revision), next.events.last().map(Event::mod_revision), "not the store's");
+        seen.extend(next.events);
     }
     assert_eq!(seen.iter().map(value).collect::<Vec<_>>(), ["1", "2", "deleted"]);
     assert_eq!(seen.iter().map(Event::mod_revision).collect::<Vec<_>>(), [first, first + 1, last]);
@@ -131,4 +134,27 @@ async fn leaving_a_member_ends_its_watches_at_once() {
     let mut watch = client.watch("/a", 0, soon()).await.expect("a watch");
     client.rotate("seen silent");
     assert_eq!(next(&mut watch).await, Notice::Lost(Loss::Retired("seen silent".to_owned())));
+}
+
+#[tokio::test]
+async fn a_quiet_watch_on_a_frozen_member_ends_without_a_request() {
+    let cluster = Cluster::start(1).await;
+    let client = cluster.client();
+    let mut watch = client.watch("/a", 0, soon()).await.expect("a watch");
+    cluster.freeze(0);
+    let notice = next(&mut watch).await;
+    assert!(matches!(notice, Notice::Lost(Loss::Failed { .. })), "{notice:?}");
+}
+
+/// etcd hangs up on a client that pings too fast.
+#[tokio::test]
+#[ignore = "takes 40 s"]
+async fn a_quiet_watch_lives_on_in_spite_of_its_pings() {
+    let cluster = Cluster::start(1).await;
+    let client = cluster.client();
+    let mut watch = client.watch("/a", 0, soon()).await.expect("a watch");
+    let quiet = tokio::time::timeout(Duration::from_secs(40), watch.next()).await;
+    assert!(quiet.is_err(), "{quiet:?}");
+    let revision = put(&client, "/a", "1").await;
+    assert_eq!(next_events(&mut watch).await.revision, revision);
 }
