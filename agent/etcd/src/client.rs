@@ -173,3 +173,25 @@ fn pause_after(tries: usize, endpoints: usize) -> Duration {
         _ => Duration::ZERO,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::LeaseId;
+
+    #[test]
+    fn calls_may_move_between_threads() {
+        fn movable<T: Send>(_: T) {}
+        let id = LeaseId::new(1).expect("not zero");
+        let later = Instant::now() + Duration::from_secs(1);
+        // Built, never run: the compiler checks.
+        let _ = |client: Client| {
+            movable(client.txn(vec![], vec![], vec![], later));
+            movable(client.read("/a", later));
+            movable(client.put("/a", "1", None, later));
+            movable(client.lease_keepalive(id, later));
+            movable(client.watch("/a", 0, later));
+            movable(client.clone());
+        };
+    }
+}
