@@ -1,1 +1,15 @@
 //! The world of Primacy as values, explored at random from seeds.
+
+#[cfg(not(madsim))]
+compile_error!(
+    "build with --cfg madsim: .cargo/config.toml sets it, but an exported RUSTFLAGS, or building from outside the \
+     workspace, hides that file"
+);
+
+pub mod invariants;
+pub mod plan;
+pub mod report;
+pub mod run;
+pub mod schedule;
+pub mod shrink;
+pub mod world;

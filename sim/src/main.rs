@@ -1,3 +1,153 @@
-//! The world of Primacy as values, explored at random from seeds.
+//! `cargo sim`: seeded runs of the world.
 
-fn main() {}
+use anyhow::{Result, bail};
+use clap::{Parser, Subcommand};
+use primacy_sim::{plan, report, run, shrink};
+use std::time::Instant;
+
+/// Seeded simulations of Primacy clusters.
+#[derive(Parser)]
+#[command(name = "cargo sim", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Sub,
+}
+
+#[derive(Subcommand)]
+enum Sub {
+    /// Run one seed; a failing one is shrunk and told with the command that replays it.
+    Run {
+        /// The seed.
+        #[arg(long)]
+        seed: u64,
+        /// Print everything that happens.
+        #[arg(long)]
+        story: bool,
+        /// Virtual seconds with troubles.
+        #[arg(long, default_value_t = 300)]
+        seconds: u64,
+    },
+    /// Run many seeds, and fail below the floors of what they must reach.
+    Sweep {
+        /// The seeds, as A..B (B excluded).
+        #[arg(long, value_parser = seeds)]
+        seeds: std::ops::Range<u64>,
+        /// Virtual seconds with troubles, for each seed.
+        #[arg(long, default_value_t = 300)]
+        seconds: u64,
+        /// Stop at the first failing seed, without shrinking; for the planted mistakes.
+        #[arg(long)]
+        first: bool,
+    },
+    /// Measure how much faster than real time the world runs, on one core.
+    Bench {
+        /// Seeds to run.
+        #[arg(long, default_value_t = 20)]
+        seeds: u64,
+    },
+}
+
+fn seeds(text: &str) -> Result<std::ops::Range<u64>, String> {
+    let (from, to) = text.split_once("..").ok_or("write the seeds as A..B")?;
+    let number = |text: &str| text.parse::<u64>().map_err(|e| format!("{text:?}: {e}"));
+    let (from, to) = (number(from)?, number(to)?);
+    if from < to { Ok(from..to) } else { Err(format!("{from}..{to} names no seed")) }
+}
+
+fn main() -> Result<()> {
+    match Cli::parse().command {
+        Sub::Run { seed, story, seconds } => one(seed, story, seconds * 1_000),
+        Sub::Sweep { seeds, seconds, first } => sweep(seeds, seconds * 1_000, first),
+        Sub::Bench { seeds } => bench(seeds),
+    }
+}
+
+fn one(seed: u64, story: bool, length_ms: u64) -> Result<()> {
+    let plan = plan::from_seed(seed, length_ms);
+    println!("seed    {seed}\nplan    {}", plan.knobs);
+    let outcome = run::run(seed, &plan, story);
+    print!("{}", outcome.story);
+    if outcome.violation.is_some() {
+        let (small, again) = shrink::shrink(seed, length_ms);
+        print!("{}", report::failure(seed, &plan, Some(&small), &again));
+        bail!("seed {seed} fails");
+    }
+    print!("{}", report::counts(&outcome.counts));
+    println!("fingerprint {:016x}", outcome.fingerprint);
+    Ok(())
+}
+
+fn sweep(seeds: std::ops::Range<u64>, length_ms: u64, first: bool) -> Result<()> {
+    let begun = Instant::now();
+    let threads = std::thread::available_parallelism().map_or(1, usize::from) as u64;
+    let parts = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads)
+            .map(|worker| {
+                let seeds = seeds.clone().filter(move |seed| seed % threads == worker);
+                scope.spawn(move || sweep_part(seeds, length_ms, first))
+            })
+            .collect();
+        workers.into_iter().map(|worker| worker.join().expect("a worker panicked")).collect::<Vec<_>>()
+    });
+    let (mut total, mut failed) = (run::Counts::default(), Vec::new());
+    for (counts, failures) in parts {
+        report::add(&mut total, &counts);
+        failed.extend(failures);
+    }
+    failed.sort_unstable();
+    let count = seeds.end - seeds.start;
+    print!("{}", report::counts(&total));
+    println!("seeds     {count} in {:.1} s", begun.elapsed().as_secs_f64());
+    if let Some(seed) = failed.first() {
+        println!("first failing seed {seed}");
+    }
+    if first {
+        return if failed.is_empty() { Ok(()) } else { bail!("seed {} fails", failed[0]) };
+    }
+    for seed in failed.iter().take(3) {
+        let (small, again) = shrink::shrink(*seed, length_ms);
+        print!("{}", report::failure(*seed, &plan::from_seed(*seed, length_ms), Some(&small), &again));
+    }
+    if !failed.is_empty() {
+        bail!("{} of {count} seeds fail: {failed:?}", failed.len());
+    }
+    let missed = report::below_floor(&total, count);
+    if count >= 100 && !missed.is_empty() {
+        bail!("the sweep has seen too little: {}", missed.join("; "));
+    }
+    Ok(())
+}
+
+fn sweep_part(seeds: impl Iterator<Item = u64>, length_ms: u64, first: bool) -> (run::Counts, Vec<u64>) {
+    let (mut total, mut failed) = (run::Counts::default(), Vec::new());
+    for seed in seeds {
+        let plan = plan::from_seed(seed, length_ms);
+        let outcome = std::panic::catch_unwind(|| run::run(seed, &plan, false));
+        match outcome {
+            Ok(outcome) => {
+                report::add(&mut total, &outcome.counts);
+                if outcome.violation.is_some() {
+                    failed.push(seed);
+                }
+            }
+            Err(_) => failed.push(seed),
+        }
+        if first && !failed.is_empty() {
+            break;
+        }
+    }
+    (total, failed)
+}
+
+fn bench(seeds: u64) -> Result<()> {
+    let begun = Instant::now();
+    let mut total = run::Counts::default();
+    for seed in 0..seeds {
+        let outcome = run::run(seed, &plan::from_seed(seed, 300_000), false);
+        report::add(&mut total, &outcome.counts);
+    }
+    let (wall, virtual_s) = (begun.elapsed().as_secs_f64(), total.virtual_us as f64 / 1e6);
+    println!("{virtual_s:.0} virtual s in {wall:.2} s on one core: {:.0} x real time", virtual_s / wall);
+    println!("{} steps: {:.2} us each", total.steps, wall * 1e6 / total.steps as f64);
+    Ok(())
+}

@@ -1,0 +1,40 @@
+//! I3: an epoch has one owner: no two nodes believe to hold the same one, and nobody holds one that the store has
+//! never given.
+
+use crate::world::World;
+
+/// Says which epoch has two owners, or which was never given.
+pub fn check(world: &World) -> Option<String> {
+    let given = world.epoch();
+    let mut owners = (0u8..).zip(&world.hosts).filter_map(|(host, one)| {
+        let lease = one.node()?.lease()?;
+        Some((host, lease.epoch, lease.nonce))
+    });
+    let first = owners.next()?;
+    let beyond = |epoch: primacy_core::Epoch| (epoch > given).then(|| format!("epoch {epoch} was never given"));
+    let mut known = vec![first];
+    if let Some(what) = beyond(first.1) {
+        return Some(what);
+    }
+    for (host, epoch, nonce) in owners {
+        if let Some(what) = beyond(epoch) {
+            return Some(what);
+        }
+        if known.iter().any(|(_, other, _)| *other == epoch) {
+            return Some(format!("epoch {epoch} has two owners, the second is host {host} with {nonce}"));
+        }
+        known.push((host, epoch, nonce));
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::by_hand::led;
+    use super::check;
+
+    #[test]
+    fn nobody_owns_anything_at_first() {
+        assert_eq!(check(&led()), None);
+    }
+}

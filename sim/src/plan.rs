@@ -1,0 +1,287 @@
+//! What a seed stands for: the knobs of a run, and its list of troubles. Both are drawn before the run, as proptest
+//! value trees, so that shrinking drops troubles and turns knobs back.
+
+use crate::world::event::{Fault, HostId, Site};
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// How this run differs from others in character.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Knobs {
+    /// T in milliseconds.
+    pub ttl_ms: u64,
+    /// How wrong each clock's rate is, in parts per million; within the bound the protocol allows.
+    pub clock_ppm: Vec<i64>,
+    /// The longest one-way delay of a message, in microseconds; most are far quicker.
+    pub delay_us: u64,
+    /// Messages lost, per thousand.
+    pub loss_permille: u32,
+    /// The longest an agent is late with its own deadline, in milliseconds; mostly it isn't.
+    pub late_ms: u64,
+    /// Orders that fail, per thousand.
+    pub failing_permille: u32,
+    /// How much slower than usual PostgreSQL works, in tenths.
+    pub slowness: u64,
+    /// The client's commits per second.
+    pub commits_per_s: u64,
+    /// The lag bound, in records.
+    pub lag_max: u64,
+}
+
+/// Something that goes wrong for a while.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trouble {
+    /// When it begins, in milliseconds.
+    pub at_ms: u64,
+    /// How long it lasts.
+    pub for_ms: u64,
+    /// What it is.
+    pub what: What,
+}
+
+/// What goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs, reason = "the sentences below say what each one means")]
+pub enum What {
+    AgentDies(HostId),
+    AgentDiesAfterOrder(HostId),
+    AgentFreezes(HostId),
+    PostgresDies(HostId),
+    GuardDies(HostId),
+    AgentAndGuardDie(HostId),
+    HostDies(HostId),
+    HostSuspends(HostId),
+    HostCutOff(HostId),
+    StoreCutOff(HostId),
+    LinkCut(Site, Site),
+    StoreDown,
+    WatchBreaks(HostId),
+    LeaderKeyGone,
+    Switchover(HostId, Option<HostId>),
+    PromotedByHand(HostId),
+}
+
+/// A whole run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// See [`Knobs`].
+    pub knobs: Knobs,
+    /// In no particular order.
+    pub troubles: Vec<Trouble>,
+    /// How long the troubles may go on, in milliseconds.
+    pub length_ms: u64,
+}
+
+/// How many hosts a run has.
+pub const HOSTS: HostId = 3;
+
+/// The seed's plan as a tree that can be made simpler step by step.
+pub fn tree(seed: u64, length_ms: u64) -> Box<dyn ValueTree<Value = Plan>> {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    bytes[8..16].copy_from_slice(b"primacy1");
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
+    let mut runner = TestRunner::new_with_rng(Config::default(), rng);
+    let tree = plan(length_ms).new_tree(&mut runner).expect("the strategies reject nothing");
+    Box::new(tree)
+}
+
+/// The seed's plan.
+pub fn from_seed(seed: u64, length_ms: u64) -> Plan {
+    tree(seed, length_ms).current()
+}
+
+fn plan(length_ms: u64) -> impl Strategy<Value = Plan> {
+    let troubles = (length_ms / 15_000) as usize;
+    (knobs(), prop::collection::vec(trouble(length_ms), 0..=troubles))
+        .prop_map(move |(knobs, troubles)| Plan { knobs, troubles, length_ms })
+}
+
+fn knobs() -> impl Strategy<Value = Knobs> {
+    let ttl = prop_oneof![3 => Just(5_000), 1 => Just(3_000), 1 => Just(10_000)];
+    let ppm = prop::collection::vec(prop_oneof![2 => Just(0i64), 3 => -900..=900i64], usize::from(HOSTS));
+    let delay = prop_oneof![4 => Just(2_000), 2 => 500..30_000u64, 1 => 30_000..150_000u64];
+    let loss = prop_oneof![3 => Just(0), 2 => 1..30u32, 1 => 30..200u32];
+    let late = prop_oneof![3 => Just(0), 2 => 1..50u64, 1 => 50..800u64];
+    let failing = prop_oneof![3 => Just(0), 1 => 1..200u32];
+    let slowness = prop_oneof![3 => Just(10), 2 => 5..60u64];
+    let lag = prop_oneof![3 => Just(1_000_000), 1 => 5..100u64];
+    (ttl, ppm, delay, loss, late, failing, slowness, lag).prop_map(
+        |(ttl_ms, clock_ppm, delay_us, loss_permille, late_ms, failing_permille, slowness, lag_max)| Knobs {
+            ttl_ms,
+            clock_ppm,
+            delay_us,
+            loss_permille,
+            late_ms,
+            failing_permille,
+            slowness,
+            commits_per_s: 10,
+            lag_max,
+        },
+    )
+}
+
+fn trouble(length_ms: u64) -> impl Strategy<Value = Trouble> {
+    let lasts = prop_oneof![2 => 50..3_000u64, 3 => 3_000..20_000u64, 1 => 20_000..60_000u64];
+    (5_000..length_ms, lasts, what()).prop_map(|(at_ms, for_ms, what)| Trouble { at_ms, for_ms, what })
+}
+
+fn what() -> impl Strategy<Value = What> {
+    let host = || 0..HOSTS;
+    let site = || prop_oneof![3 => host().prop_map(Site::Host), 1 => Just(Site::Store)];
+    prop_oneof![
+        4 => host().prop_map(What::AgentDies),
+        2 => host().prop_map(What::AgentDiesAfterOrder),
+        4 => host().prop_map(What::AgentFreezes),
+        4 => host().prop_map(What::PostgresDies),
+        3 => host().prop_map(What::GuardDies),
+        2 => host().prop_map(What::AgentAndGuardDie),
+        4 => host().prop_map(What::HostDies),
+        2 => host().prop_map(What::HostSuspends),
+        4 => host().prop_map(What::HostCutOff),
+        3 => host().prop_map(What::StoreCutOff),
+        4 => (site(), site()).prop_map(|(from, to)| What::LinkCut(from, to)),
+        3 => Just(What::StoreDown),
+        2 => host().prop_map(What::WatchBreaks),
+        3 => Just(What::LeaderKeyGone),
+        5 => (host(), prop::option::of(host())).prop_map(|(at, to)| What::Switchover(at, to)),
+        1 => host().prop_map(What::PromotedByHand),
+    ]
+}
+
+impl What {
+    /// The faults it begins with.
+    pub fn begins(self) -> Vec<Fault> {
+        match self {
+            What::AgentDies(h) => vec![Fault::AgentDies(h)],
+            What::AgentDiesAfterOrder(h) => vec![Fault::AgentDiesAfterOrder(h), Fault::AgentDies(h)],
+            What::AgentFreezes(h) => vec![Fault::AgentFreezes(h)],
+            What::PostgresDies(h) => vec![Fault::PostgresDies(h)],
+            What::GuardDies(h) => vec![Fault::GuardDies(h)],
+            What::AgentAndGuardDie(h) => vec![Fault::AgentDies(h), Fault::GuardDies(h)],
+            What::HostDies(h) => vec![Fault::HostDies(h)],
+            What::HostSuspends(h) => vec![Fault::HostSuspends(h)],
+            What::HostCutOff(h) => links(h).into_iter().map(|(from, to)| Fault::Cut(from, to)).collect(),
+            What::StoreCutOff(h) => {
+                vec![Fault::Cut(Site::Host(h), Site::Store), Fault::Cut(Site::Store, Site::Host(h))]
+            }
+            What::LinkCut(from, to) => vec![Fault::Cut(from, to)],
+            What::StoreDown => vec![Fault::StoreDown],
+            What::WatchBreaks(h) => vec![Fault::WatchBreaks(h)],
+            What::LeaderKeyGone => vec![Fault::LeaderKeyGone],
+            What::Switchover(..) => vec![],
+            What::PromotedByHand(h) => vec![Fault::PromotedByHand(h)],
+        }
+    }
+
+    /// The faults that mend it.
+    pub fn ends(self) -> Vec<Fault> {
+        match self {
+            What::AgentDies(h) | What::AgentDiesAfterOrder(h) | What::AgentAndGuardDie(h) => {
+                vec![Fault::AgentStarts(h)]
+            }
+            What::AgentFreezes(h) => vec![Fault::AgentThaws(h)],
+            What::HostDies(h) => vec![Fault::HostStarts(h)],
+            What::HostSuspends(h) => vec![Fault::HostWakes(h)],
+            What::HostCutOff(h) => links(h).into_iter().map(|(from, to)| Fault::Heal(from, to)).collect(),
+            What::StoreCutOff(h) => {
+                vec![Fault::Heal(Site::Host(h), Site::Store), Fault::Heal(Site::Store, Site::Host(h))]
+            }
+            What::LinkCut(from, to) => vec![Fault::Heal(from, to)],
+            What::StoreDown => vec![Fault::StoreUp],
+            What::PostgresDies(_)
+            | What::GuardDies(_)
+            | What::WatchBreaks(_)
+            | What::LeaderKeyGone
+            | What::Switchover(..)
+            | What::PromotedByHand(_) => vec![],
+        }
+    }
+
+    /// Its kind in one word, for counting.
+    pub fn word(self) -> &'static str {
+        match self {
+            What::AgentDies(_) => "agent dies",
+            What::AgentDiesAfterOrder(_) => "agent dies after an order",
+            What::AgentFreezes(_) => "agent freezes",
+            What::PostgresDies(_) => "postgres dies",
+            What::GuardDies(_) => "guard dies",
+            What::AgentAndGuardDie(_) => "agent and guard die",
+            What::HostDies(_) => "host dies",
+            What::HostSuspends(_) => "host suspends",
+            What::HostCutOff(_) => "host cut off",
+            What::StoreCutOff(_) => "cut off from the store",
+            What::LinkCut(..) => "link cut",
+            What::StoreDown => "store down",
+            What::WatchBreaks(_) => "watch breaks",
+            What::LeaderKeyGone => "leader key gone",
+            What::Switchover(..) => "switchover",
+            What::PromotedByHand(_) => "promoted by hand",
+        }
+    }
+}
+
+/// All links of a host, both ways.
+pub fn links(host: HostId) -> Vec<(Site, Site)> {
+    let others = (0..HOSTS).filter(|other| *other != host).map(Site::Host).chain([Site::Store]);
+    others.flat_map(|site| [(Site::Host(host), site), (site, Site::Host(host))]).collect()
+}
+
+/// A host's name: a, b, c, …
+pub fn name(host: HostId) -> char {
+    char::from(b'a' + host)
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let site = |site: Site| match site {
+            Site::Host(host) => name(host).to_string(),
+            Site::Store => "store".to_owned(),
+        };
+        write!(f, "{:8.3}s {}", self.at_ms as f64 / 1e3, self.what.word())?;
+        match self.what {
+            What::LinkCut(from, to) => write!(f, " {} -> {}", site(from), site(to))?,
+            What::Switchover(at, to) => {
+                write!(f, " asked of {}", name(at))?;
+                to.map_or(Ok(()), |to| write!(f, ", to {}", name(to)))?;
+            }
+            What::StoreDown | What::LeaderKeyGone => {}
+            What::AgentDies(h)
+            | What::AgentDiesAfterOrder(h)
+            | What::AgentFreezes(h)
+            | What::PostgresDies(h)
+            | What::GuardDies(h)
+            | What::AgentAndGuardDie(h)
+            | What::HostDies(h)
+            | What::HostSuspends(h)
+            | What::HostCutOff(h)
+            | What::StoreCutOff(h)
+            | What::WatchBreaks(h)
+            | What::PromotedByHand(h) => write!(f, " {}", name(h))?,
+        }
+        if self.what.ends().is_empty() { Ok(()) } else { write!(f, " for {:.3}s", self.for_ms as f64 / 1e3) }
+    }
+}
+
+impl fmt::Display for Knobs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} nodes, ttl {} s, clocks {:?} ppm, delay up to {} us, loss {}/1000, late up to {} ms, failing orders \
+             {}/1000, slowness {}/10, lag bound {}",
+            HOSTS,
+            self.ttl_ms / 1_000,
+            self.clock_ppm,
+            self.delay_us,
+            self.loss_permille,
+            self.late_ms,
+            self.failing_permille,
+            self.slowness,
+            self.lag_max
+        )
+    }
+}

@@ -1,0 +1,358 @@
+//! One run: a plan's troubles with safety checked after every step, then everything is mended and liveness demanded.
+
+use crate::invariants::{Violation, first_violation, progress, quiescence};
+use crate::plan::{HOSTS, Plan, What, name};
+use crate::schedule::Schedule;
+use crate::world::enumerate::Bounds;
+use crate::world::event::{Event, Fault, HostId};
+use crate::world::{Setup, Trail, World};
+use primacy_core::{Command, Config, Name, Span};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+/// How long the mended cluster has until it must be healthy again.
+const HEAL_US: u64 = 60_000_000;
+/// How long it is watched for quiet after that.
+const QUIET_US: u64 = 20_000_000;
+
+/// What a run counts, so that silence isn't taken for success.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Virtual microseconds.
+    pub virtual_us: u64,
+    /// Events applied.
+    pub steps: u64,
+    /// Commits acknowledged.
+    pub commits: u64,
+    /// Acknowledged commits that the last primary lacks.
+    pub lost: u64,
+    /// What was told, by kind.
+    pub told: BTreeMap<&'static str, u64>,
+    /// Troubles that happened, by kind.
+    pub troubles: BTreeMap<&'static str, u64>,
+    /// Roles reached.
+    pub roles: BTreeMap<&'static str, u64>,
+}
+
+/// How a run ended.
+pub struct Outcome {
+    /// What it counted.
+    pub counts: Counts,
+    /// What went wrong, if anything.
+    pub violation: Option<Violation>,
+    /// The world at the end.
+    pub world: World,
+    /// A number over everything that happened: equal for equal runs.
+    pub fingerprint: u64,
+    /// The story, if it was asked for.
+    pub story: String,
+}
+
+/// A run under way.
+pub struct Run {
+    /// The world.
+    pub world: World,
+    /// Its future.
+    pub schedule: Schedule,
+    plan: Plan,
+    counts: Counts,
+    violation: Option<Violation>,
+    fingerprint: u64,
+    story: Option<String>,
+    quiet: bool,
+}
+
+/// The setup of a simulated world.
+pub fn setup(plan: &Plan) -> Arc<Setup> {
+    let configs = (0..HOSTS).map(|host| {
+        let me = Name::from(name(host).to_string().as_str());
+        let mut config = Config::new(me, Span::millis(plan.knobs.ttl_ms));
+        if plan.knobs.ttl_ms < 5_000 {
+            config.demote_lead = Span::millis(500);
+        }
+        config.lag_bytes_max = plan.knobs.lag_max;
+        config.clone_patience = Span::secs(120);
+        config.instance_patience = Span::secs(20);
+        config.validate().expect("the simulator's settings hold");
+        Arc::new(config)
+    });
+    Arc::new(Setup { configs: configs.collect(), instant: false, bounds: Bounds::default() })
+}
+
+/// Runs a plan to its end, or to the first violation.
+pub fn run(seed: u64, plan: &Plan, with_story: bool) -> Outcome {
+    let mut run = Run::new(seed, plan, with_story);
+    run.begin();
+    run.troubles();
+    if run.violation.is_none() {
+        run.mend();
+    }
+    run.end()
+}
+
+impl Run {
+    /// A run that hasn't begun.
+    pub fn new(seed: u64, plan: &Plan, with_story: bool) -> Run {
+        let mut world = World::new(setup(plan));
+        for (one, ppm) in world.hosts.iter_mut().zip(&plan.knobs.clock_ppm) {
+            one.clock.ppm = *ppm;
+            one.clock.offset = 1_000_000 + ppm * 1_000;
+        }
+        Run {
+            world,
+            schedule: Schedule::new(seed, plan.knobs.clone(), usize::from(HOSTS)),
+            plan: plan.clone(),
+            counts: Counts::default(),
+            violation: None,
+            fingerprint: 0xcbf2_9ce4_8422_2325,
+            story: with_story.then(String::new),
+            quiet: false,
+        }
+    }
+
+    fn begin(&mut self) {
+        for host in 0..HOSTS {
+            let at = self.schedule.dice().between(0, 1_000_000);
+            self.schedule.at(at, Event::Fault(Fault::AgentStarts(host)));
+        }
+        self.plan_regulars();
+        for trouble in self.plan.troubles.clone() {
+            let begin = trouble.at_ms * 1_000;
+            for fault in trouble.what.begins() {
+                self.schedule.at(begin, Event::Fault(fault));
+            }
+            for fault in trouble.what.ends() {
+                self.schedule.at(begin + trouble.for_ms * 1_000, Event::Fault(fault));
+            }
+            if let What::Switchover(at, to) = trouble.what {
+                let to = to.map(|to| Name::from(name(to).to_string().as_str()));
+                self.schedule.at(begin, Event::Operate(at, Command::Switchover { to }));
+            }
+            *self.counts.troubles.entry(trouble.what.word()).or_default() += 1;
+        }
+    }
+
+    /// What happens all the time: agents look at their instances, a client commits.
+    fn plan_regulars(&mut self) {
+        for host in 0..HOSTS {
+            self.schedule.at(u64::from(host) * 300_000, Event::Look(host));
+        }
+        self.schedule.at(0, Event::Commit(HostId::MAX));
+    }
+
+    /// Phase one.
+    pub fn troubles(&mut self) {
+        self.run_until(self.plan.length_ms * 1_000, |_| false);
+    }
+
+    /// Phase two.
+    pub fn mend(&mut self) {
+        self.schedule.calm = true;
+        let mut faults = vec![Fault::StoreUp];
+        for host in 0..HOSTS {
+            faults.extend([Fault::HostWakes(host), Fault::HostStarts(host)]);
+            faults.extend([Fault::AgentThaws(host), Fault::AgentStarts(host)]);
+        }
+        faults.extend(self.world.cuts.clone().into_iter().map(|(from, to)| Fault::Heal(from, to)));
+        for fault in faults {
+            self.step(&Event::Fault(fault));
+        }
+        let until = self.world.now + HEAL_US;
+        self.run_until(until, |world| progress::healthy(world).is_ok());
+        if self.violation.is_none()
+            && let Err(what) = progress::healthy(&self.world)
+        {
+            self.violation = Some(Violation { id: "I10", what: format!("progress: {what} 60 s after all was mended") });
+        }
+        // Followers that were just found, and rules that list them, settle in a moment.
+        self.run_until(self.world.now + 3_000_000, |_| false);
+        self.quiet = true;
+        self.run_until(self.world.now + QUIET_US, |_| false);
+    }
+
+    /// The end of the run.
+    pub fn end(mut self) -> Outcome {
+        self.counts.virtual_us = self.world.now;
+        if let Ok(primary) = progress::healthy(&self.world) {
+            self.counts.lost = lost(&self.world, primary);
+        }
+        for one in &self.world.hosts {
+            if let Some(node) = one.node() {
+                *self.counts.roles.entry(node.role().word()).or_default() += 1;
+            }
+        }
+        Outcome {
+            counts: self.counts,
+            violation: self.violation,
+            world: self.world,
+            fingerprint: self.fingerprint,
+            story: self.story.unwrap_or_default(),
+        }
+    }
+
+    /// Lets things happen until a moment, a violation, or until `done` (looked at ten times a second).
+    fn run_until(&mut self, until: u64, done: impl Fn(&World) -> bool) {
+        let mut look_at = self.world.now;
+        while self.violation.is_none() && self.schedule.next_at().is_some_and(|at| at <= until) {
+            if self.world.now >= look_at {
+                if done(&self.world) {
+                    return;
+                }
+                look_at = self.world.now + 100_000;
+            }
+            self.next();
+        }
+        if self.violation.is_none() && !done(&self.world) {
+            self.world.now = self.world.now.max(until);
+        }
+    }
+
+    fn next(&mut self) {
+        let Some((at, event)) = self.schedule.pop() else { return };
+        self.world.now = self.world.now.max(at);
+        match event {
+            Event::Commit(_) => self.client(),
+            Event::Look(host) => {
+                // A regular look is taken every second; those asked for in between come on top.
+                if at % 1_000_000 == u64::from(host) * 300_000 {
+                    self.schedule.at(at + 1_000_000, Event::Look(host));
+                }
+                self.step(&Event::Look(host));
+            }
+            event => {
+                self.step(&event);
+            }
+        }
+    }
+
+    /// The client tries to commit at any host that takes it.
+    fn client(&mut self) {
+        let gap = 1_000_000 / self.plan.knobs.commits_per_s.max(1);
+        let at = self.world.now + gap;
+        self.schedule.at(at, Event::Commit(HostId::MAX));
+        for host in 0..HOSTS {
+            if self.world.hosts[usize::from(host)].postgres.can_acknowledge() {
+                self.step(&Event::Commit(host));
+            }
+        }
+    }
+
+    /// Lets one thing happen and looks at what it has brought about.
+    pub fn step(&mut self, event: &Event) -> bool {
+        let mut trail = Trail::default();
+        if !self.world.apply(event, &mut trail) {
+            return false;
+        }
+        self.counts.steps += 1;
+        self.counts.commits += u64::from(matches!(event, Event::Commit(_)));
+        self.note(event, &trail);
+        for event in trail.possible.drain(..) {
+            self.schedule.draw(&self.world, event);
+        }
+        if let Some(violation) = first_violation(&self.world) {
+            self.violation.get_or_insert(violation);
+        }
+        true
+    }
+
+    /// Remembers what happened: for the counts, for the fingerprint, for the story.
+    fn note(&mut self, event: &Event, trail: &Trail) {
+        self.mix(self.world.now);
+        self.mix(kind(event));
+        for (host, told) in &trail.told {
+            let word = word(told);
+            *self.counts.told.entry(word).or_default() += 1;
+            self.mix(u64::from(*host) + word.len() as u64 * 8);
+            if self.quiet && !quiescence::is_quiet(told) {
+                let what = format!("quiescence: {} {told}, though nothing has happened", name(*host));
+                self.violation.get_or_insert(Violation { id: "I11", what });
+            }
+        }
+        let now = self.world.now as f64 / 1e6;
+        let Some(story) = &mut self.story else { return };
+        if let Event::Fault(_) | Event::GuardFires(_) | Event::Operate(..) | Event::Fail(_) = event {
+            writeln!(story, "{now:10.6}s   ! {event:?}").expect("writing to a string");
+        }
+        for (host, told) in &trail.told {
+            writeln!(story, "{now:10.6}s {} {told}", name(*host)).expect("writing to a string");
+        }
+        for (host, reply) in &trail.replies {
+            writeln!(story, "{now:10.6}s {} answers {reply:?}", name(*host)).expect("writing to a string");
+        }
+    }
+
+    fn mix(&mut self, value: u64) {
+        self.fingerprint = (self.fingerprint ^ value).wrapping_mul(0x0100_0000_01b3);
+    }
+}
+
+/// The acknowledged commits that this host's data lacks.
+fn lost(world: &World, primary: HostId) -> u64 {
+    let Some(data) = &world.hosts[usize::from(primary)].postgres.data else { return 0 };
+    let lost = world.record.acknowledged.iter().map(|((epoch, by), end)| {
+        let Some(at) = data.timelines.iter().position(|t| t.epoch == *epoch && t.by == *by) else {
+            return u64::from(!data.holds(*epoch, *by, *end));
+        };
+        let kept = data.timelines.get(at + 1).map_or(data.end, |next| next.start);
+        end.0.saturating_sub(kept.0)
+    });
+    lost.sum()
+}
+
+/// An event's kind as a number, for the fingerprint.
+fn kind(event: &Event) -> u64 {
+    match event {
+        Event::Advance(_) => 1,
+        Event::AdvanceBut(_) => 2,
+        Event::Wake(host) => 0x100 + u64::from(*host),
+        Event::Deliver(id) => 0x1_0000 + u64::from(*id),
+        Event::Lose(id) => 0x2_0000_0000 + u64::from(*id),
+        Event::Expire(host, _) => 0x200 + u64::from(*host),
+        Event::Perform(host) => 0x300 + u64::from(*host),
+        Event::Fail(host) => 0x400 + u64::from(*host),
+        Event::GuardFires(host) => 0x500 + u64::from(*host),
+        Event::Look(host) => 0x600 + u64::from(*host),
+        Event::Replicate(host) => 0x700 + u64::from(*host),
+        Event::Commit(host) => 0x800 + u64::from(*host),
+        Event::OrphansEnd(host) => 0x900 + u64::from(*host),
+        Event::Fault(_) => 0xa00,
+        Event::Operate(host, _) => 0xb00 + u64::from(*host),
+    }
+}
+
+/// The kind of a told fact in one word.
+pub fn word(event: &primacy_core::Event) -> &'static str {
+    use primacy_core::Event as E;
+    match event {
+        E::ClaimedBootstrap => "claimed bootstrap",
+        E::WaitsForBootstrap { .. } => "waits for bootstrap",
+        E::WaitsForPrimary => "waits for primary",
+        E::Lapsed { .. } => "lapse seen",
+        E::SawRelease { .. } => "release seen",
+        E::Stands { .. } => "stood",
+        E::NotBest { .. } => "yielded",
+        E::TooFarBehind { .. } => "too far behind",
+        E::HolderIsBack { .. } => "holder came back",
+        E::Took { .. } => "takeover",
+        E::LostElection { .. } => "election lost",
+        E::Resumed { .. } => "resumed",
+        E::Leads { .. } => "led",
+        E::Follows { .. } => "followed",
+        E::BeatMissed { .. } => "beat missed",
+        E::LeaseEnds { .. } => "orderly demotion",
+        E::LostLease { .. } => "lease lost",
+        E::PrimaryDied { .. } => "restart in place",
+        E::PrimaryGivenUp => "primary given up",
+        E::GuardLost => "guard lost",
+        E::UnorderedPromotion { .. } => "unordered promotion",
+        E::WrongTimeline { .. } => "wrong timeline",
+        E::HandsOver { .. } => "handed over",
+        E::SwitchoverRefused { .. } => "switchover refused",
+        E::Released { .. } => "released",
+        E::NotContained { .. } => "moved aside",
+        E::Failed { .. } => "order failed",
+        E::Froze { .. } => "froze",
+        E::Stopped => "stopped",
+    }
+}

@@ -1,0 +1,235 @@
+//! When things happen: draws a moment for everything that becomes possible.
+
+use crate::plan::Knobs;
+use crate::world::event::{Event, HostId};
+use crate::world::host::{Agent, Cargo, Warden};
+use crate::world::World;
+use primacy_core::instance::Op;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+/// A small generator of our own: the same numbers on every platform and in every process (splitmix64).
+#[derive(Clone, Debug)]
+pub struct Dice(u64);
+
+impl Dice {
+    /// A generator for this seed.
+    pub fn new(seed: u64) -> Dice {
+        Dice(seed ^ 0x5851_f42d_4c95_7f2d)
+    }
+
+    /// The next number.
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number from `low` to `high`, both included.
+    pub fn between(&mut self, low: u64, high: u64) -> u64 {
+        low + self.next() % (high.saturating_sub(low) + 1)
+    }
+
+    /// True so many times in a thousand.
+    pub fn permille(&mut self, of: u32) -> bool {
+        of > 0 && self.next() % 1_000 < u64::from(of)
+    }
+}
+
+/// The future: events with their moments, in true microseconds.
+pub struct Schedule {
+    dice: Dice,
+    knobs: Knobs,
+    queue: BinaryHeap<Reverse<(u64, u64, QueuedEvent)>>,
+    order: u64,
+    /// When each host's agent is going to wake next.
+    wakes: Vec<u64>,
+    /// When the last news for each host arrives: a watch keeps its order.
+    news: Vec<u64>,
+    /// Troubles are over: nothing is lost, late or slow any more.
+    pub calm: bool,
+}
+
+/// Orders by moment and then by when it was queued; the event itself decides nothing.
+struct QueuedEvent(Event);
+
+impl PartialEq for QueuedEvent {
+    fn eq(&self, _: &QueuedEvent) -> bool {
+        true
+    }
+}
+impl Eq for QueuedEvent {}
+impl PartialOrd for QueuedEvent {
+    fn partial_cmp(&self, other: &QueuedEvent) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for QueuedEvent {
+    fn cmp(&self, _: &QueuedEvent) -> std::cmp::Ordering {
+        std::cmp::Ordering::Equal
+    }
+}
+
+impl Schedule {
+    /// An empty future.
+    pub fn new(seed: u64, knobs: Knobs, hosts: usize) -> Schedule {
+        Schedule {
+            dice: Dice::new(seed),
+            knobs,
+            queue: BinaryHeap::new(),
+            order: 0,
+            wakes: vec![u64::MAX; hosts],
+            news: vec![0; hosts],
+            calm: false,
+        }
+    }
+
+    /// The moment of the next event.
+    pub fn next_at(&self) -> Option<u64> {
+        self.queue.peek().map(|Reverse((at, _, _))| *at)
+    }
+
+    /// The next event.
+    pub fn pop(&mut self) -> Option<(u64, Event)> {
+        let Reverse((at, _, QueuedEvent(event))) = self.queue.pop()?;
+        if let Event::Wake(host) = event {
+            self.wakes[usize::from(host)] = u64::MAX;
+        }
+        Some((at, event))
+    }
+
+    /// Queues an event for a given moment.
+    pub fn at(&mut self, at: u64, event: Event) {
+        self.order += 1;
+        self.queue.push(Reverse((at, self.order, QueuedEvent(event))));
+    }
+
+    /// Draws the moment of something that has become possible.
+    pub fn draw(&mut self, world: &World, event: Event) {
+        let now = world.now;
+        match event {
+            Event::Wake(host) => self.draw_wake(world, host),
+            Event::Deliver(id) => self.draw_flight(world, id),
+            Event::Expire(host, op) => {
+                let one = &world.hosts[usize::from(host)];
+                if let Some((_, until)) = one.waiting.iter().find(|(id, _)| *id == op) {
+                    self.at(one.clock.when(*until).max(now), Event::Expire(host, op));
+                }
+            }
+            Event::Perform(host) => self.draw_order(world, host),
+            Event::GuardFires(host) => {
+                let one = &world.hosts[usize::from(host)];
+                if let Warden::Armed { until, .. } = one.guard {
+                    let budget = world.setup.configs[usize::from(host)].stop_budget.0;
+                    let late = self.dice.between(0, budget * 9 / 10);
+                    self.at((one.clock.when(until) + late).max(now), Event::GuardFires(host));
+                }
+            }
+            Event::Look(host) => {
+                let at = now + self.dice.between(1_000, 50_000);
+                self.at(at, Event::Look(host));
+            }
+            Event::Replicate(host) => {
+                let at = now + self.delay();
+                self.at(at, Event::Replicate(host));
+            }
+            Event::OrphansEnd(host) => {
+                let at = now + self.dice.between(0, 200_000);
+                self.at(at, Event::OrphansEnd(host));
+            }
+            // The client finds its way by itself.
+            Event::Commit(_) => {}
+            Event::Advance(_) | Event::AdvanceBut(_) | Event::Lose(_) | Event::Fail(_) => {}
+            Event::Fault(_) | Event::Operate(..) => self.at(now, event),
+        }
+    }
+
+    fn delay(&mut self) -> u64 {
+        let long = self.dice.permille(100) && !self.calm;
+        let most = if self.calm { 2_000.min(self.knobs.delay_us) } else { self.knobs.delay_us };
+        self.dice.between(200, if long { most.max(300) } else { (most / 4).max(300) })
+    }
+
+    fn draw_wake(&mut self, world: &World, host: HostId) {
+        let one = &world.hosts[usize::from(host)];
+        let Agent::Up(node) = &one.agent else { return };
+        let Some((deadline, _)) = node.deadline(world.local(host)) else { return };
+        let due = one.clock.when(deadline).max(world.now + 1);
+        if self.wakes[usize::from(host)] <= due {
+            return;
+        }
+        self.wakes[usize::from(host)] = due;
+        let late = if self.calm || !self.dice.permille(50) { 0 } else { self.knobs.late_ms * 1_000 };
+        let jitter = self.dice.between(0, 100 + late);
+        self.at(due + jitter, Event::Wake(host));
+    }
+
+    fn draw_flight(&mut self, world: &World, id: u32) {
+        let Some(flight) = world.flights.iter().rev().find(|flight| flight.id == id) else { return };
+        let (host, now) = (usize::from(flight.host), world.now);
+        match flight.cargo {
+            Cargo::Ask(..) | Cargo::Answer(..) => {
+                if !self.calm && self.dice.permille(self.knobs.loss_permille) {
+                    // Half of the lost ones come after all, when nobody waits for them any more.
+                    let lost = self.dice.permille(500);
+                    let at = now + self.dice.between(1_000, 8_000_000);
+                    return self.at(at, if lost { Event::Lose(id) } else { Event::Deliver(id) });
+                }
+                let at = now + self.delay();
+                self.at(at, Event::Deliver(id));
+            }
+            Cargo::News(_) => {
+                let at = (now + self.delay()).max(self.news[host]);
+                self.news[host] = at;
+                self.at(at, Event::Deliver(id));
+            }
+            Cargo::Done(..) | Cargo::Arm(..) | Cargo::Guard(_) => {
+                let at = now + self.dice.between(50, 1_000);
+                self.at(at, Event::Deliver(id));
+            }
+        }
+    }
+
+    fn draw_order(&mut self, world: &World, host: HostId) {
+        let one = &world.hosts[usize::from(host)];
+        let Some((_, order)) = &one.order else { return };
+        let (low, high) = duration(&order.op);
+        let slowness = if self.calm { 10 } else { self.knobs.slowness };
+        let takes = self.dice.between(low, high) * slowness / 10;
+        let done = world.now + takes;
+        let until = one.clock.when(order.until).max(world.now + 1);
+        let fails = !self.calm && self.dice.permille(self.knobs.failing_permille);
+        if done >= until {
+            self.at(until, Event::Fail(host));
+        } else if fails {
+            self.at(done, Event::Fail(host));
+        } else {
+            self.at(done, Event::Perform(host));
+        }
+    }
+
+    /// The generator, for what else has to be drawn.
+    pub fn dice(&mut self) -> &mut Dice {
+        &mut self.dice
+    }
+}
+
+/// How long PostgreSQL takes, in microseconds: as measured on small instances, and longer.
+fn duration(op: &Op) -> (u64, u64) {
+    match op {
+        Op::Look => (1_000, 20_000),
+        Op::Initdb => (800_000, 2_000_000),
+        Op::Clone(_) => (500_000, 5_000_000),
+        Op::SetAside => (1_000, 20_000),
+        Op::StartStandby => (100_000, 500_000),
+        Op::StartInPlace => (200_000, 900_000),
+        Op::Follow(_) => (5_000, 50_000),
+        Op::CloseSources => (100_000, 200_000),
+        Op::Promote => (50_000, 200_000),
+        Op::Checkpoint => (10_000, 300_000),
+        Op::Stop => (50_000, 400_000),
+        Op::Kill => (5_000, 30_000),
+    }
+}

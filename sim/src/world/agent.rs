@@ -1,0 +1,208 @@
+//! Between a node and its surroundings: inputs in, effects out, and what travels.
+
+use super::event::{Event, FlightId, HostId, Site};
+use super::host::{Agent, Cargo, Warden};
+use super::{Trail, World};
+use primacy_core::store::{Answer, News, Record, Request, Response};
+use primacy_core::{Effect, Epoch, Input, Node, OpId, Revision, Time};
+use std::sync::Arc;
+
+impl World {
+    /// Gives an agent an input, and carries out what it asks for. False if it can't take any.
+    pub(crate) fn hand(&mut self, host: HostId, input: Input, trail: &mut Trail) -> bool {
+        let now = self.local(host);
+        if !self.hosts[usize::from(host)].listens() {
+            return false;
+        }
+        let Agent::Up(node) = &mut self.host(host).agent else {
+            trail.inputs.push((host, input));
+            return true;
+        };
+        let effects = node.handle(now, input);
+        self.carry_out(host, effects, trail);
+        if let Agent::Up(node) = &self.hosts[usize::from(host)].agent
+            && node.deadline(now).is_some()
+        {
+            trail.possible.push(Event::Wake(host));
+        }
+        true
+    }
+
+    /// Carries out what a node asks for.
+    pub fn carry_out(&mut self, host: HostId, effects: Vec<Effect>, trail: &mut Trail) {
+        for effect in effects {
+            match effect {
+                Effect::Store { id, until, request } => {
+                    self.host(host).waiting.push((id, until));
+                    trail.possible.push(Event::Expire(host, id));
+                    self.send(host, Cargo::Ask(id, request), trail);
+                }
+                Effect::Postgres(id, order) => {
+                    self.host(host).order = Some((id, order));
+                    if self.setup.instant {
+                        self.perform(host, trail);
+                    } else {
+                        trail.possible.push(Event::Perform(host));
+                    }
+                }
+                Effect::Arm { epoch, until } => {
+                    if self.setup.instant {
+                        self.arm(host, epoch, until, trail);
+                    } else {
+                        self.send(host, Cargo::Arm(epoch, until), trail);
+                    }
+                }
+                Effect::Reply(_, reply) => trail.replies.push((host, reply)),
+                Effect::Tell(event) => trail.told.push((host, event)),
+                Effect::Exit => {
+                    self.host(host).agent = Agent::Down;
+                    self.forget(host);
+                    trail.exits.push(host);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// What the agent alone knew is gone with it: the answers it waits for, its children, its watch.
+    pub(crate) fn forget(&mut self, host: HostId) {
+        let one = self.host(host);
+        one.waiting.clear();
+        one.order = None;
+        self.flights.retain(|flight| flight.host != host || matches!(flight.cargo, Cargo::Ask(..)));
+    }
+
+    /// Starts an agent: it attaches to the guard and begins.
+    pub(crate) fn start_agent(&mut self, host: HostId, trail: &mut Trail) {
+        let config = Arc::clone(&self.setup.configs[usize::from(host)]);
+        let one = self.host(host);
+        one.boot.0 += 1;
+        one.agent = Agent::Up(Box::new(Node::new(config, one.boot, one.saved.clone())));
+        let guard = one.guard.heard();
+        self.hand(host, Input::Guard(guard), trail);
+    }
+
+    pub(crate) fn deliver(&mut self, id: FlightId, trail: &mut Trail) -> bool {
+        let Some(at) = self.flights.iter().position(|flight| flight.id == id) else { return false };
+        let host = self.flights[at].host;
+        let listens = self.hosts[usize::from(host)].listens();
+        let (link, ready) = match self.flights[at].cargo {
+            Cargo::Ask(..) => (Some((Site::Host(host), Site::Store)), self.store.up),
+            Cargo::Answer(..) | Cargo::News(_) => (Some((Site::Store, Site::Host(host))), listens),
+            Cargo::Done(..) | Cargo::Guard(_) => (None, listens),
+            Cargo::Arm(..) => (None, true),
+        };
+        if link.is_some_and(|link| self.cuts.contains(&link)) {
+            self.flights.remove(at);
+            return true;
+        }
+        if !ready {
+            return false;
+        }
+        let flight = self.flights.remove(at);
+        match flight.cargo {
+            Cargo::Ask(op, request) => self.answer(host, op, &request, trail),
+            Cargo::Answer(op, response) => {
+                self.host(host).waiting.retain(|(id, _)| *id != op);
+                return self.hand(host, Input::Answered(op, response), trail);
+            }
+            Cargo::News(news) => return self.hand(host, Input::News(news), trail),
+            Cargo::Done(op, performed) => return self.hand(host, Input::Performed(op, performed), trail),
+            Cargo::Guard(guard) => return self.hand(host, Input::Guard(guard), trail),
+            Cargo::Arm(epoch, until) => self.arm(host, epoch, until, trail),
+        }
+        true
+    }
+
+    /// Lost by the network. What stays on the host is never lost.
+    pub(crate) fn lose(&mut self, id: FlightId) -> bool {
+        let before = self.flights.len();
+        self.flights.retain(|flight| {
+            flight.id != id || matches!(flight.cargo, Cargo::Done(..) | Cargo::Arm(..) | Cargo::Guard(_))
+        });
+        self.flights.len() < before
+    }
+
+    /// The store takes a request, and its answer sets out.
+    fn answer(&mut self, host: HostId, op: OpId, request: &Request, trail: &mut Trail) {
+        let (response, written) = self.store.answer(request);
+        if self.passes(Site::Store, Site::Host(host)) {
+            self.send(host, Cargo::Answer(op, response), trail);
+        }
+        if let Some((revision, records)) = written {
+            self.spread(revision, &records, trail);
+        }
+    }
+
+    /// News of a write sets out to every watch.
+    pub(crate) fn spread(&mut self, revision: Revision, records: &[Record], trail: &mut Trail) {
+        for host in 0..self.hosts.len() as HostId {
+            let runs = !matches!(self.hosts[usize::from(host)].agent, Agent::Down);
+            if runs && self.passes(Site::Store, Site::Host(host)) {
+                let news = News::Changed(revision, records.to_vec());
+                self.send(host, Cargo::News(news), trail);
+            }
+        }
+    }
+
+    /// The agent gives up waiting; the request may still arrive.
+    pub(crate) fn expire(&mut self, host: HostId, op: OpId, trail: &mut Trail) -> bool {
+        let one = self.host(host);
+        let Some(at) = one.waiting.iter().position(|(id, _)| *id == op) else { return false };
+        if !one.listens() {
+            return false;
+        }
+        let (_, until) = one.waiting[at];
+        if self.local(host) < until {
+            return false;
+        }
+        self.host(host).waiting.remove(at);
+        let reads = self.flights.iter().any(
+            |flight| flight.host == host && matches!(&flight.cargo, Cargo::Ask(id, Request::Read) if *id == op),
+        );
+        // A node tells its requests apart by their numbers; the kind of the empty answer doesn't matter to it.
+        let response = if reads { Response::Read(None) } else { Response::Transact(Answer::Unknown) };
+        self.hand(host, Input::Answered(op, response), trail)
+    }
+
+    /// The guard takes a fence: it only moves forward, and only for the reign it is armed for. A dead one is started.
+    pub(crate) fn arm(&mut self, host: HostId, epoch: Epoch, until: Time, trail: &mut Trail) {
+        let one = self.host(host);
+        if !one.awake() {
+            return;
+        }
+        let armed = match one.guard {
+            Warden::Armed { epoch: known, until: fence } if known == epoch => fence.max(until),
+            Warden::Armed { epoch: known, .. } if known > epoch => return,
+            Warden::Dead | Warden::Idle | Warden::Armed { .. } => until,
+        };
+        one.guard = Warden::Armed { epoch, until: armed };
+        trail.possible.push(Event::GuardFires(host));
+        self.tell_guard(host, trail);
+    }
+
+    /// The agent hears how the guard stands.
+    pub(crate) fn tell_guard(&mut self, host: HostId, trail: &mut Trail) {
+        let guard = self.hosts[usize::from(host)].guard.heard();
+        if self.setup.instant {
+            self.hand(host, Input::Guard(guard), trail);
+        } else {
+            self.send(host, Cargo::Guard(guard), trail);
+        }
+    }
+
+    /// The guard's deadline has come: it kills every process of the instance.
+    pub(crate) fn guard_fires(&mut self, host: HostId, trail: &mut Trail) -> bool {
+        let now = self.local(host);
+        let one = self.host(host);
+        let due = matches!(one.guard, Warden::Armed { until, .. } if now >= until);
+        if !due || !one.awake() {
+            return false;
+        }
+        one.guard = Warden::Idle;
+        one.postgres.die();
+        self.tell_guard(host, trail);
+        self.look(host, trail);
+        true
+    }
+}

@@ -1,0 +1,280 @@
+//! All that can happen next, within the bounds of a model.
+
+use super::event::{Event, Fault, HostId, Site};
+use super::host::{Agent, Cargo, Warden};
+use super::postgres::Process;
+use super::World;
+use primacy_core::{Command, Epoch};
+
+/// What may happen in a model, and how often. What is switched off stays constant and costs no states.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Bounds {
+    /// The highest epoch; a state beyond it is not explored further.
+    pub epoch_max: u32,
+    /// Ticks between two that a clock may lose; 0: clocks are exact.
+    pub drift_every: u8,
+    /// The longest, in ticks, that a running agent may be late with its own deadline; a frozen one may be later.
+    pub late: u64,
+    /// Requests and answers may be lost.
+    pub loss: bool,
+    /// Requests that nobody waits for any more may still arrive.
+    pub zombies: bool,
+    /// News may be lost together with the watch.
+    pub watch_breaks: bool,
+    /// The mirrored leader key may vanish.
+    pub leader_key_goes: bool,
+    /// Which faults may happen, and how often each.
+    pub agent_dies: u8,
+    /// See above.
+    pub agent_freezes: u8,
+    /// See above.
+    pub guard_dies: u8,
+    /// See above.
+    pub postgres_dies: u8,
+    /// See above.
+    pub host_dies: u8,
+    /// See above.
+    pub store_down: u8,
+    /// See above.
+    pub commits: u8,
+    /// See above.
+    pub switchovers: u8,
+    /// See above.
+    pub promoted_by_hand: u8,
+    /// Orders may fail, so often.
+    pub fails: u8,
+    /// Standbys receive WAL when the model says so, not by themselves.
+    pub replicate: bool,
+}
+
+/// How often each bounded thing has happened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Spent {
+    /// See [`Bounds`].
+    pub agent_dies: u8,
+    /// See [`Bounds`].
+    pub agent_freezes: u8,
+    /// See [`Bounds`].
+    pub guard_dies: u8,
+    /// See [`Bounds`].
+    pub postgres_dies: u8,
+    /// See [`Bounds`].
+    pub host_dies: u8,
+    /// See [`Bounds`].
+    pub store_down: u8,
+    /// See [`Bounds`].
+    pub commits: u8,
+    /// See [`Bounds`].
+    pub switchovers: u8,
+    /// See [`Bounds`].
+    pub promoted_by_hand: u8,
+    /// See [`Bounds`].
+    pub fails: u8,
+}
+
+/// A count that stands for "as often as it likes".
+pub const ANY: u8 = u8::MAX;
+
+fn may(spent: u8, bound: u8) -> bool {
+    bound == ANY || spent < bound
+}
+
+impl World {
+    /// Lists what can happen next.
+    pub fn events(&self) -> Vec<Event> {
+        let mut events = Vec::new();
+        if self.record.promotions.keys().next_back().is_some_and(|epoch| epoch.0 > self.setup.bounds.epoch_max)
+            || self.store.view.reign.as_ref().is_some_and(|reign| reign.epoch.0 > self.setup.bounds.epoch_max)
+        {
+            return events;
+        }
+        self.time_events(&mut events);
+        self.flight_events(&mut events);
+        for host in 0..self.hosts.len() as HostId {
+            self.host_events(host, &mut events);
+            self.fault_events(host, &mut events);
+        }
+        self.shared_events(&mut events);
+        events
+    }
+
+    /// Time may pass unless something has to happen first: a guard's kill that has used up its budget, or the deadline
+    /// of a running agent.
+    fn time_events(&self, events: &mut Vec<Event>) {
+        if (0..self.hosts.len() as HostId).any(|host| self.holds_time(host)) {
+            return;
+        }
+        events.push(Event::Advance(1));
+        if self.setup.bounds.drift_every > 0 {
+            let slow = (0u8..).zip(&self.hosts).filter(|(_, one)| one.clock.rests == 0 && one.up);
+            events.extend(slow.map(|(host, _)| Event::AdvanceBut(host)));
+        }
+    }
+
+    fn holds_time(&self, host: HostId) -> bool {
+        let one = &self.hosts[usize::from(host)];
+        if !one.awake() {
+            return false;
+        }
+        let now = self.local(host);
+        let budget = self.setup.configs[usize::from(host)].stop_budget;
+        let kill = matches!(one.guard, Warden::Armed { until, .. } if now >= until + budget);
+        // A deadline is late when it lies before the present tick by more than the bound.
+        let late = one.running().is_some_and(|node| {
+            let before = primacy_core::Time(now.0.saturating_sub(self.setup.bounds.late + 1));
+            now.0 > self.setup.bounds.late && node.deadline(before).is_some_and(|(at, _)| at.0 + self.setup.bounds.late <= now.0)
+                && self.wakes(host)
+        });
+        kill || late || one.postgres.orphans
+    }
+
+    /// Whether a wake-up would find something to do.
+    fn wakes(&self, host: HostId) -> bool {
+        let mut after = self.clone();
+        let mut trail = super::Trail::default();
+        after.apply(&Event::Wake(host), &mut trail);
+        after.hosts[usize::from(host)] != self.hosts[usize::from(host)] || after.flights.len() != self.flights.len()
+    }
+
+    fn flight_events(&self, events: &mut Vec<Event>) {
+        for flight in &self.flights {
+            let host = flight.host;
+            let one = &self.hosts[usize::from(host)];
+            let crosses = match flight.cargo {
+                Cargo::Ask(..) => self.store.up,
+                Cargo::Answer(..) | Cargo::News(_) => one.listens(),
+                Cargo::Done(..) | Cargo::Guard(_) | Cargo::Arm(..) => one.listens(),
+            };
+            if crosses {
+                events.push(Event::Deliver(flight.id));
+            }
+            let awaited = match &flight.cargo {
+                Cargo::Ask(op, _) | Cargo::Answer(op, _) => one.waiting.iter().any(|(id, _)| id == op),
+                _ => true,
+            };
+            let network = matches!(flight.cargo, Cargo::Ask(..) | Cargo::Answer(..));
+            if network && (self.setup.bounds.loss || !awaited) {
+                events.push(Event::Lose(flight.id));
+            }
+        }
+    }
+
+    fn host_events(&self, host: HostId, events: &mut Vec<Event>) {
+        let one = &self.hosts[usize::from(host)];
+        let now = self.local(host);
+        if matches!(one.guard, Warden::Armed { until, .. } if now >= until) && one.awake() {
+            events.push(Event::GuardFires(host));
+        }
+        if one.running().is_some() {
+            events.push(Event::Wake(host));
+            let expired = one.waiting.iter().filter(|(_, until)| now >= *until);
+            events.extend(expired.map(|(op, _)| Event::Expire(host, *op)));
+        }
+        if one.postgres.orphans {
+            events.push(Event::OrphansEnd(host));
+        }
+        if self.setup.bounds.replicate && self.streams(host).is_some() {
+            events.push(Event::Replicate(host));
+        }
+        if may(self.spent.commits, self.setup.bounds.commits) && one.awake() && one.postgres.can_acknowledge() {
+            events.push(Event::Commit(host));
+        }
+    }
+
+    fn fault_events(&self, host: HostId, events: &mut Vec<Event>) {
+        let (one, bounds, spent) = (&self.hosts[usize::from(host)], &self.setup.bounds, &self.spent);
+        let mut fault = |fault| events.push(Event::Fault(fault));
+        match &one.agent {
+            Agent::Down if one.awake() => fault(Fault::AgentStarts(host)),
+            Agent::Up(_) if one.awake() => {
+                if may(spent.agent_dies, bounds.agent_dies) {
+                    fault(Fault::AgentDies(host));
+                }
+                if may(spent.agent_freezes, bounds.agent_freezes) {
+                    fault(Fault::AgentFreezes(host));
+                }
+            }
+            Agent::Frozen(_) => fault(Fault::AgentThaws(host)),
+            Agent::Up(_) | Agent::Down | Agent::Outside => {}
+        }
+        if one.postgres.process != Process::Down && one.awake() {
+            if may(spent.postgres_dies, bounds.postgres_dies) {
+                fault(Fault::PostgresDies(host));
+            }
+            if may(spent.guard_dies, bounds.guard_dies) && one.guard != Warden::Dead {
+                fault(Fault::GuardDies(host));
+            }
+            if may(spent.promoted_by_hand, bounds.promoted_by_hand) {
+                fault(Fault::PromotedByHand(host));
+            }
+        }
+        if one.up && may(spent.host_dies, bounds.host_dies) {
+            fault(Fault::HostDies(host));
+        }
+        if !one.up {
+            fault(Fault::HostStarts(host));
+        }
+    }
+
+    fn shared_events(&self, events: &mut Vec<Event>) {
+        let (bounds, spent) = (&self.setup.bounds, &self.spent);
+        if !self.store.up {
+            events.push(Event::Fault(Fault::StoreUp));
+        } else if may(spent.store_down, bounds.store_down) {
+            events.push(Event::Fault(Fault::StoreDown));
+        }
+        let leader = self.store.view.leader.as_ref().is_some_and(|leader| leader.name.is_some());
+        if bounds.leader_key_goes && leader {
+            events.push(Event::Fault(Fault::LeaderKeyGone));
+        }
+        if bounds.watch_breaks {
+            let hosts = (0u8..).zip(&self.hosts).filter(|(_, one)| one.running().is_some());
+            events.extend(hosts.map(|(host, _)| Event::Fault(Fault::WatchBreaks(host))));
+        }
+        if may(spent.switchovers, bounds.switchovers)
+            && let Some(host) = (0u8..).zip(&self.hosts).find(|(_, one)| one.postgres.process == Process::Primary)
+        {
+            events.push(Event::Operate(host.0, Command::Switchover { to: None }));
+        }
+    }
+
+    /// Counts a bounded event that has happened.
+    pub fn spend(&mut self, event: &Event) {
+        let bounds = self.setup.bounds.clone();
+        let count = |spent: &mut u8, bound: u8| {
+            if bound != ANY {
+                *spent += 1;
+            }
+        };
+        let spent = &mut self.spent;
+        match event {
+            Event::Fault(Fault::AgentDies(_) | Fault::AgentDiesAfterOrder(_)) => {
+                count(&mut spent.agent_dies, bounds.agent_dies);
+            }
+            Event::Fault(Fault::AgentFreezes(_)) => count(&mut spent.agent_freezes, bounds.agent_freezes),
+            Event::Fault(Fault::GuardDies(_)) => count(&mut spent.guard_dies, bounds.guard_dies),
+            Event::Fault(Fault::PostgresDies(_)) => count(&mut spent.postgres_dies, bounds.postgres_dies),
+            Event::Fault(Fault::HostDies(_)) => count(&mut spent.host_dies, bounds.host_dies),
+            Event::Fault(Fault::StoreDown) => count(&mut spent.store_down, bounds.store_down),
+            Event::Fault(Fault::PromotedByHand(_)) => {
+                count(&mut spent.promoted_by_hand, bounds.promoted_by_hand);
+            }
+            Event::Commit(_) => count(&mut spent.commits, bounds.commits),
+            Event::Operate(..) => count(&mut spent.switchovers, bounds.switchovers),
+            Event::Fail(_) => count(&mut spent.fails, bounds.fails),
+            _ => {}
+        }
+    }
+
+    /// The highest epoch in this world.
+    pub fn epoch(&self) -> Epoch {
+        self.store.view.reign.as_ref().map_or(Epoch(0), |reign| reign.epoch)
+    }
+
+    /// Both directions of the links between a host and everything else.
+    pub fn links_of(&self, host: HostId) -> Vec<(Site, Site)> {
+        let others = (0..self.hosts.len() as HostId).filter(|other| *other != host).map(Site::Host);
+        let sites: Vec<_> = others.chain([Site::Store]).collect();
+        sites.into_iter().flat_map(|site| [(Site::Host(host), site), (site, Site::Host(host))]).collect()
+    }
+}

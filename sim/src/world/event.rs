@@ -1,0 +1,99 @@
+//! Everything that can happen in a world.
+
+use primacy_core::{Command, OpId};
+use serde::{Deserialize, Serialize};
+
+/// The number of a host, from 0. Its node is named `a`, `b`, `c`, …
+pub type HostId = u8;
+
+/// The number of something on its way.
+pub type FlightId = u32;
+
+/// An end of a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Site {
+    /// A host: its agent towards the store, its PostgreSQL towards its peers.
+    Host(HostId),
+    /// The store.
+    Store,
+}
+
+/// One thing that happens. [`World::apply`](super::World::apply) does it; [`World::events`](super::World::events)
+/// lists those that can happen next.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    /// Time passes: microseconds in the simulator, ticks in the model.
+    Advance(u64),
+    /// One tick passes, but not on this host's slow clock.
+    AdvanceBut(HostId),
+    /// The agent wakes at its deadline, or later.
+    Wake(HostId),
+    /// What is on its way arrives.
+    Deliver(FlightId),
+    /// What is on its way is lost.
+    Lose(FlightId),
+    /// A request to the store gets no answer in time.
+    Expire(HostId, OpId),
+    /// The order under way is carried out.
+    Perform(HostId),
+    /// The order under way fails.
+    Fail(HostId),
+    /// The guard kills the instance at its deadline.
+    GuardFires(HostId),
+    /// The agent takes its regular look at the instance.
+    Look(HostId),
+    /// A standby receives all the WAL its source has.
+    Replicate(HostId),
+    /// A client commits a row at this host.
+    Commit(HostId),
+    /// Sessions left behind by a dead postmaster end.
+    OrphansEnd(HostId),
+    /// A fault, or its end.
+    Fault(Fault),
+    /// An operator asks something of this host's agent.
+    Operate(HostId, Command),
+}
+
+/// Something that goes wrong, or is mended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fault {
+    /// The agent's process is killed.
+    AgentDies(HostId),
+    /// The agent is killed just after the order under way was carried out.
+    AgentDiesAfterOrder(HostId),
+    /// The service manager starts the agent.
+    AgentStarts(HostId),
+    /// The agent is stopped (SIGSTOP).
+    AgentFreezes(HostId),
+    /// The agent goes on.
+    AgentThaws(HostId),
+    /// All processes of the instance die.
+    PostgresDies(HostId),
+    /// The guard is killed; the postmaster dies with it, its sessions a moment later.
+    GuardDies(HostId),
+    /// The host loses power.
+    HostDies(HostId),
+    /// The host is started.
+    HostStarts(HostId),
+    /// The host is suspended: its clock goes on, nothing else does.
+    HostSuspends(HostId),
+    /// The host wakes up.
+    HostWakes(HostId),
+    /// Nothing passes in this direction any more.
+    Cut(Site, Site),
+    /// It passes again.
+    Heal(Site, Site),
+    /// The store has no majority.
+    StoreDown,
+    /// The store answers again.
+    StoreUp,
+    /// The agent's watch ends without its knowing what it missed.
+    WatchBreaks(HostId),
+    /// The mirrored leader key is deleted by a person, or its lease expires, or the store revokes a live one.
+    LeaderKeyGone,
+    /// A person promotes the instance without an order.
+    PromotedByHand(HostId),
+}

@@ -1,0 +1,272 @@
+//! What goes wrong, and how it is mended.
+
+use super::event::{Event, Fault, HostId, Site};
+use super::host::{Agent, Cargo, Warden};
+use super::postgres::Process;
+use super::{Trail, World};
+use primacy_core::store::News;
+use primacy_core::{Epoch, Input};
+
+impl World {
+    /// Lets it happen. False if it can't, or changes nothing.
+    pub(crate) fn fault(&mut self, fault: Fault, trail: &mut Trail) -> bool {
+        match fault {
+            Fault::AgentDies(host) => self.agent_dies(host),
+            Fault::AgentDiesAfterOrder(host) => self.agent_dies_after_order(host, trail),
+            Fault::AgentStarts(host) => self.agent_starts(host, trail),
+            Fault::AgentFreezes(host) => self.agent_freezes(host),
+            Fault::AgentThaws(host) => self.agent_thaws(host, trail),
+            Fault::PostgresDies(host) => self.postgres_dies(host, trail),
+            Fault::GuardDies(host) => self.guard_dies(host, trail),
+            Fault::HostDies(host) => self.host_dies(host),
+            Fault::HostStarts(host) => self.host_starts(host, trail),
+            Fault::HostSuspends(host) => self.host_suspends(host),
+            Fault::HostWakes(host) => self.host_wakes(host, trail),
+            Fault::Cut(from, to) => from != to && self.cuts.insert((from, to)),
+            Fault::Heal(from, to) => self.heal(from, to, trail),
+            Fault::StoreDown => std::mem::take(&mut self.store.up),
+            Fault::StoreUp => self.store_up(trail),
+            Fault::WatchBreaks(host) => self.watch_breaks(host, trail),
+            Fault::LeaderKeyGone => self.leader_key_gone(trail),
+            Fault::PromotedByHand(host) => self.promoted_by_hand(host, trail),
+        }
+    }
+
+    fn agent_dies(&mut self, host: HostId) -> bool {
+        if matches!(self.hosts[usize::from(host)].agent, Agent::Down) {
+            return false;
+        }
+        self.host(host).agent = Agent::Down;
+        self.forget(host);
+        true
+    }
+
+    fn agent_dies_after_order(&mut self, host: HostId, trail: &mut Trail) -> bool {
+        let one = self.host(host);
+        let Some((_, order)) = one.order.take() else { return false };
+        if !one.awake() {
+            return false;
+        }
+        // The outcome doesn't matter: nobody is left to hear it.
+        drop(self.carry(host, &order, trail));
+        self.agent_dies(host)
+    }
+
+    fn agent_starts(&mut self, host: HostId, trail: &mut Trail) -> bool {
+        let one = &self.hosts[usize::from(host)];
+        if !matches!(one.agent, Agent::Down) || !one.awake() {
+            return false;
+        }
+        self.start_agent(host, trail);
+        true
+    }
+
+    fn agent_freezes(&mut self, host: HostId) -> bool {
+        let one = self.host(host);
+        match std::mem::replace(&mut one.agent, Agent::Down) {
+            Agent::Up(node) => {
+                one.agent = Agent::Frozen(node);
+                true
+            }
+            other => {
+                one.agent = other;
+                false
+            }
+        }
+    }
+
+    fn agent_thaws(&mut self, host: HostId, trail: &mut Trail) -> bool {
+        let one = self.host(host);
+        match std::mem::replace(&mut one.agent, Agent::Down) {
+            Agent::Frozen(node) => {
+                one.agent = Agent::Up(node);
+                self.catch_up(host, trail);
+                true
+            }
+            other => {
+                one.agent = other;
+                false
+            }
+        }
+    }
+
+    /// An agent that could not listen for a while finds everything that has come meanwhile.
+    fn catch_up(&mut self, host: HostId, trail: &mut Trail) {
+        if self.setup.instant {
+            self.tell_guard(host, trail);
+            self.look(host, trail);
+        }
+        self.revive(host, trail);
+    }
+
+    /// Everything on this host goes on where it was.
+    fn revive(&mut self, host: HostId, trail: &mut Trail) {
+        let flights = self.flights.iter().filter(|flight| flight.host == host);
+        trail.possible.extend(flights.map(|flight| Event::Deliver(flight.id)));
+        let one = &self.hosts[usize::from(host)];
+        trail.possible.extend(one.waiting.iter().map(|(op, _)| Event::Expire(host, *op)));
+        trail.possible.extend([Event::Wake(host), Event::Look(host), Event::Perform(host), Event::Replicate(host)]);
+        self.offer(host, trail);
+        if matches!(one.guard, Warden::Armed { .. }) {
+            trail.possible.push(Event::GuardFires(host));
+        }
+    }
+
+    /// The guard sees the postmaster's end at once, kills what is left and tells the agent.
+    fn postgres_dies(&mut self, host: HostId, trail: &mut Trail) -> bool {
+        let one = self.host(host);
+        if one.postgres.process == Process::Down || !one.awake() {
+            return false;
+        }
+        one.postgres.die();
+        self.abandon_order(host, trail);
+        self.notice(host, trail);
+        true
+    }
+
+    /// The kernel kills the postmaster with its parent, the guard; a session in the middle of something goes on for a
+    /// moment. The agent, if it runs, sees the guard's end at once.
+    fn guard_dies(&mut self, host: HostId, trail: &mut Trail) -> bool {
+        let one = self.host(host);
+        if one.guard == Warden::Dead || !one.awake() {
+            return false;
+        }
+        one.guard = Warden::Dead;
+        if one.postgres.process != Process::Down {
+            let sessions = one.postgres.process == Process::Primary;
+            one.postgres.die();
+            one.postgres.orphans = sessions;
+            trail.possible.push(Event::OrphansEnd(host));
+        }
+        self.abandon_order(host, trail);
+        self.tell_guard(host, trail);
+        true
+    }
+
+    /// An order that was under way on an instance that died under it fails.
+    fn abandon_order(&mut self, host: HostId, trail: &mut Trail) {
+        if self.hosts[usize::from(host)].order.is_some() {
+            trail.possible.push(Event::Perform(host));
+        }
+    }
+
+    fn notice(&mut self, host: HostId, trail: &mut Trail) {
+        if self.setup.instant {
+            self.look(host, trail);
+        } else {
+            trail.possible.push(Event::Look(host));
+        }
+    }
+
+    fn host_dies(&mut self, host: HostId) -> bool {
+        let one = self.host(host);
+        if !std::mem::take(&mut one.up) {
+            return false;
+        }
+        one.suspended = false;
+        one.agent = Agent::Down;
+        one.guard = Warden::Idle;
+        one.postgres.die();
+        self.forget(host);
+        true
+    }
+
+    fn host_starts(&mut self, host: HostId, trail: &mut Trail) -> bool {
+        if std::mem::replace(&mut self.host(host).up, true) {
+            return false;
+        }
+        self.start_agent(host, trail);
+        true
+    }
+
+    fn host_suspends(&mut self, host: HostId) -> bool {
+        let one = self.host(host);
+        one.up && !std::mem::replace(&mut one.suspended, true)
+    }
+
+    /// The guard wakes with a deadline that has passed and acts first. (On a real host sessions may run for some
+    /// milliseconds before it: a stated limit.)
+    fn host_wakes(&mut self, host: HostId, trail: &mut Trail) -> bool {
+        if !std::mem::take(&mut self.host(host).suspended) {
+            return false;
+        }
+        self.guard_fires(host, trail);
+        self.catch_up(host, trail);
+        true
+    }
+
+    fn heal(&mut self, from: Site, to: Site, trail: &mut Trail) -> bool {
+        if !self.cuts.remove(&(from, to)) {
+            return false;
+        }
+        if let (Site::Host(from), Site::Host(to)) = (from, to) {
+            trail.possible.extend([Event::Replicate(to), Event::Replicate(from)]);
+        }
+        // What was written meanwhile never reaches a watch over a cut link; the client notices and reads anew.
+        if let (Site::Store, Site::Host(host)) | (Site::Host(host), Site::Store) = (from, to) {
+            self.watch_breaks(host, trail);
+        }
+        true
+    }
+
+    fn store_up(&mut self, trail: &mut Trail) -> bool {
+        if std::mem::replace(&mut self.store.up, true) {
+            return false;
+        }
+        let asks = self.flights.iter().filter(|flight| matches!(flight.cargo, Cargo::Ask(..)));
+        trail.possible.extend(asks.map(|flight| Event::Deliver(flight.id)));
+        for host in 0..self.hosts.len() as HostId {
+            self.watch_breaks(host, trail);
+        }
+        true
+    }
+
+    fn watch_breaks(&mut self, host: HostId, trail: &mut Trail) -> bool {
+        if matches!(self.hosts[usize::from(host)].agent, Agent::Down) {
+            return false;
+        }
+        self.flights.retain(|flight| flight.host != host || !matches!(flight.cargo, Cargo::News(_)));
+        self.send(host, Cargo::News(News::Interrupted), trail);
+        true
+    }
+
+    fn leader_key_gone(&mut self, trail: &mut Trail) -> bool {
+        let Some((revision, records)) = self.store.drop_leader() else { return false };
+        self.spread(revision, &records, trail);
+        true
+    }
+
+    /// Somebody runs `pg_ctl promote`. The guard watches for it; while it isn't armed it kills at once.
+    fn promoted_by_hand(&mut self, host: HostId, trail: &mut Trail) -> bool {
+        let one = &self.hosts[usize::from(host)];
+        let recovering = matches!(one.postgres.process, Process::Recovery(_)) && one.awake();
+        if !recovering || one.guard != Warden::Idle {
+            return false;
+        }
+        let one = self.host(host);
+        if let Some(data) = &mut one.postgres.data {
+            let next = data.position().epoch.next();
+            let start = data.end;
+            data.timelines.push(super::postgres::Timeline { epoch: Epoch(next.0), by: 100 + host, start });
+            data.end.0 += 1;
+        }
+        one.postgres.die();
+        self.abandon_order(host, trail);
+        self.notice(host, trail);
+        true
+    }
+
+    /// Puts a node into the hands of a driver outside of this world.
+    pub fn release_agent(&mut self, host: HostId) -> primacy_core::Boot {
+        let one = self.host(host);
+        one.boot.0 += 1;
+        one.agent = Agent::Outside;
+        one.boot
+    }
+
+    /// What a driver's agent is told first.
+    pub fn greet(&mut self, host: HostId, trail: &mut Trail) {
+        let guard = self.hosts[usize::from(host)].guard.heard();
+        trail.inputs.push((host, Input::Guard(guard)));
+    }
+}

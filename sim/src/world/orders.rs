@@ -1,0 +1,270 @@
+//! What the adapter does with an order, and what the instance says of itself.
+
+use super::event::{Event, HostId, Site};
+use super::host::{Agent, Cargo, Warden};
+use super::postgres::{Data, Process, Timeline};
+use super::{Trail, World};
+use primacy_core::instance::{self, Failure, Instance, Op, Order, Performed};
+use primacy_core::{Epoch, Input, Lsn, Position};
+use std::collections::BTreeMap;
+
+impl World {
+    /// Carries out the order under way and sends its outcome.
+    pub(crate) fn perform(&mut self, host: HostId, trail: &mut Trail) -> bool {
+        if !self.hosts[usize::from(host)].awake() {
+            return false;
+        }
+        let Some((op, order)) = self.host(host).order.take() else { return false };
+        let failure = self.carry(host, &order, trail).err();
+        self.conclude(host, op, failure, trail);
+        true
+    }
+
+    /// The order under way fails, without or with part of its effect.
+    pub(crate) fn fail(&mut self, host: HostId, trail: &mut Trail) -> bool {
+        if !self.hosts[usize::from(host)].awake() {
+            return false;
+        }
+        let Some((op, order)) = self.host(host).order.take() else { return false };
+        match order.op {
+            // An orderly stop that takes too long ends with a kill.
+            Op::Stop => {
+                self.host(host).postgres.die();
+                self.conclude(host, op, None, trail);
+            }
+            // Kills don't fail; a look that does is done again.
+            Op::Kill => {
+                self.host(host).postgres.die();
+                self.conclude(host, op, None, trail);
+            }
+            Op::Look
+            | Op::Initdb
+            | Op::Clone(_)
+            | Op::SetAside
+            | Op::StartStandby
+            | Op::StartInPlace
+            | Op::Follow(_)
+            | Op::CloseSources
+            | Op::Promote
+            | Op::Checkpoint => self.conclude(host, op, Some(Failure::TimedOut), trail),
+        }
+        true
+    }
+
+    fn conclude(&mut self, host: HostId, op: primacy_core::OpId, failure: Option<Failure>, trail: &mut Trail) {
+        let performed = Performed { failure, instance: self.instance(host) };
+        if self.setup.instant {
+            self.hand(host, Input::Performed(op, performed), trail);
+        } else {
+            self.send(host, Cargo::Done(op, performed), trail);
+        }
+    }
+
+    /// The adapter's work. It checks at the edge what an order rests on: the time, and the guard.
+    pub(crate) fn carry(&mut self, host: HostId, order: &Order, trail: &mut Trail) -> Result<(), Failure> {
+        let now = self.local(host);
+        if now >= order.start_by {
+            return Err(Failure::TooLate);
+        }
+        if order.op.opens() {
+            let armed = matches!(self.hosts[usize::from(host)].guard,
+                Warden::Armed { epoch, until } if epoch == order.epoch && now < until);
+            if !armed {
+                return Err(Failure::TooLate);
+            }
+        }
+        if !matches!(order.op, Op::Initdb | Op::Clone(_) | Op::SetAside) {
+            self.host(host).saved = order.saved.clone();
+        }
+        match &order.op {
+            Op::Look => Ok(()),
+            Op::Initdb => self.initdb(host, order),
+            Op::Clone(from) => {
+                let from = self.setup.host(from).ok_or(Failure::TimedOut)?;
+                self.copy(host, from, order)
+            }
+            Op::SetAside => self.set_aside(host, order),
+            Op::StartStandby => self.start_standby(host),
+            Op::StartInPlace => self.start_in_place(host, trail),
+            Op::Follow(from) => {
+                let from = self.setup.host(from).ok_or(Failure::TimedOut)?;
+                self.follow(host, from, order.saved.highest, trail)
+            }
+            Op::CloseSources => self.set_source(host, None),
+            Op::Promote => self.promote(host, order.epoch, trail),
+            Op::Checkpoint => Ok(()),
+            Op::Stop => self.stop(host, trail),
+            Op::Kill => {
+                self.host(host).postgres.die();
+                Ok(())
+            }
+        }
+    }
+
+    fn initdb(&mut self, host: HostId, order: &Order) -> Result<(), Failure> {
+        let one = self.host(host);
+        if one.postgres.data.is_some() {
+            return Err(Failure::TimedOut);
+        }
+        one.postgres.data = Some(Data::new(host));
+        one.saved = order.saved.clone();
+        Ok(())
+    }
+
+    fn copy(&mut self, host: HostId, from: HostId, order: &Order) -> Result<(), Failure> {
+        let linked = self.passes(Site::Host(host), Site::Host(from)) && self.passes(Site::Host(from), Site::Host(host));
+        let source = &self.hosts[usize::from(from)].postgres;
+        if !linked || source.process == Process::Down || self.hosts[usize::from(host)].postgres.data.is_some() {
+            return Err(Failure::TimedOut);
+        }
+        let data = source.data.clone().map(|data| Data { clean: false, ..data });
+        let one = self.host(host);
+        one.postgres.data = data;
+        one.saved = order.saved.clone();
+        Ok(())
+    }
+
+    fn set_aside(&mut self, host: HostId, order: &Order) -> Result<(), Failure> {
+        let one = self.host(host);
+        if one.postgres.process != Process::Down {
+            return Err(Failure::TimedOut);
+        }
+        if one.postgres.data.take().is_some() {
+            one.postgres.aside = (one.postgres.aside + 1).min(1);
+        }
+        one.saved = order.saved.clone();
+        Ok(())
+    }
+
+    /// Starting in recovery means that nothing of an earlier primary is left: the guard is disarmed by it.
+    fn start_standby(&mut self, host: HostId) -> Result<(), Failure> {
+        let one = self.host(host);
+        if one.postgres.data.is_none() || one.postgres.process != Process::Down || one.postgres.orphans {
+            return Err(Failure::TimedOut);
+        }
+        one.guard = Warden::Idle;
+        one.postgres.process = Process::Recovery(None);
+        if let Some(data) = &mut one.postgres.data {
+            data.clean = false;
+        }
+        Ok(())
+    }
+
+    fn start_in_place(&mut self, host: HostId, trail: &mut Trail) -> Result<(), Failure> {
+        let one = self.host(host);
+        let Some(data) = &mut one.postgres.data else { return Err(Failure::TimedOut) };
+        if one.postgres.process != Process::Down {
+            return Err(Failure::TimedOut);
+        }
+        data.clean = false;
+        data.end = Lsn(data.end.0 + 1);
+        one.postgres.process = Process::Primary;
+        one.postgres.orphans = false;
+        if let Some(first) = self.hosts[usize::from(host)].postgres.data.as_ref().and_then(|d| d.timeline().copied()) {
+            self.record.promotions.entry(first.epoch).or_insert(first);
+        }
+        self.opened(host, trail);
+        Ok(())
+    }
+
+    fn follow(&mut self, host: HostId, from: HostId, epoch: Epoch, trail: &mut Trail) -> Result<(), Failure> {
+        self.set_source(host, Some((from, epoch)))?;
+        trail.possible.push(Event::Replicate(host));
+        trail.possible.push(Event::Look(from));
+        Ok(())
+    }
+
+    fn set_source(&mut self, host: HostId, source: Option<(HostId, Epoch)>) -> Result<(), Failure> {
+        let Process::Recovery(known) = &mut self.host(host).postgres.process else { return Err(Failure::TimedOut) };
+        *known = source;
+        Ok(())
+    }
+
+    /// PostgreSQL leaves recovery on the ordered timeline; the end-of-recovery record is the first of it.
+    pub(crate) fn promote(&mut self, host: HostId, epoch: Epoch, trail: &mut Trail) -> Result<(), Failure> {
+        let one = self.host(host);
+        let Process::Recovery(_) = one.postgres.process else { return Err(Failure::TimedOut) };
+        let Some(data) = &mut one.postgres.data else { return Err(Failure::TimedOut) };
+        let timeline = Timeline { epoch, by: host, start: data.end };
+        data.timelines.push(timeline);
+        data.end = Lsn(data.end.0 + 1);
+        one.postgres.process = Process::Primary;
+        if self.record.promotions.insert(epoch, timeline).is_some() {
+            self.record.reused = Some(epoch);
+        }
+        self.opened(host, trail);
+        Ok(())
+    }
+
+    /// Clients get in, and standbys find what they wait for.
+    fn opened(&mut self, host: HostId, trail: &mut Trail) {
+        trail.possible.push(Event::Commit(host));
+        self.offer(host, trail);
+    }
+
+    /// A shutdown in order sends everything up to the shutdown checkpoint to those that stream.
+    fn stop(&mut self, host: HostId, trail: &mut Trail) -> Result<(), Failure> {
+        let one = self.host(host);
+        let wrote = one.postgres.process == Process::Primary;
+        if let Some(data) = &mut one.postgres.data {
+            data.clean = wrote || data.clean;
+            data.end = Lsn(data.end.0 + u64::from(wrote));
+        }
+        if wrote {
+            let all = 0..self.hosts.len() as HostId;
+            let receivers: Vec<_> = all.filter(|other| self.streams(*other) == Some(host)).collect();
+            for receiver in receivers {
+                self.replicate(receiver, trail);
+            }
+        }
+        let one = self.host(host);
+        one.postgres.process = Process::Down;
+        one.postgres.orphans = false;
+        Ok(())
+    }
+
+    /// The agent's look at its instance, by itself or after an order.
+    pub fn instance(&self, host: HostId) -> Instance {
+        let postgres = &self.hosts[usize::from(host)].postgres;
+        let Some(data) = &postgres.data else { return Instance::Absent };
+        let shown = instance::Data { system: data.system, position: data.position() };
+        match postgres.process {
+            Process::Down => Instance::Stopped { data: shown, clean: data.clean },
+            Process::Recovery(source) => {
+                let named = source.map(|(from, epoch)| (self.setup.configs[usize::from(from)].me.clone(), epoch));
+                Instance::Standby { data: shown, source: named, streaming: self.streams(host).is_some() }
+            }
+            Process::Primary => self.primary(host, data, shown),
+        }
+    }
+
+    fn primary(&self, host: HostId, data: &Data, shown: instance::Data) -> Instance {
+        let last = data.timelines.last().copied();
+        let epoch = last.map_or(Epoch(0), |timeline| timeline.epoch);
+        let before = data.timelines.iter().rev().nth(1).map_or(Epoch(0), |timeline| timeline.epoch);
+        let fork = Position { epoch: before, lsn: last.map_or(Lsn(0), |timeline| timeline.start) };
+        let mut followers = BTreeMap::new();
+        for other in 0..self.hosts.len() as HostId {
+            if self.streams(other) == Some(host)
+                && let Some(data) = &self.hosts[usize::from(other)].postgres.data
+            {
+                followers.insert(self.setup.configs[usize::from(other)].me.clone(), data.end);
+            }
+        }
+        let position = Position { epoch, lsn: shown.position.lsn };
+        Instance::Primary { data: instance::Data { position, ..shown }, fork, followers }
+    }
+
+    /// The agent looks by itself, unless it is just changing things. Whatever outlived its postmaster is killed then.
+    pub(crate) fn look(&mut self, host: HostId, trail: &mut Trail) -> bool {
+        let one = self.host(host);
+        if !one.listens() || one.order.is_some() {
+            return false;
+        }
+        if one.postgres.process == Process::Down && matches!(one.agent, Agent::Up(_)) {
+            one.postgres.orphans = false;
+        }
+        let instance = self.instance(host);
+        self.hand(host, Input::Instance(instance), trail)
+    }
+}

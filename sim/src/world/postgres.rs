@@ -1,0 +1,108 @@
+//! A fake PostgreSQL: timelines, flushed WAL, processes. A WAL record is a number; what matters is which timeline it
+//! is on and how far the log goes.
+
+use super::event::HostId;
+use primacy_core::{Epoch, Lsn, Position, SystemId};
+
+/// The instance on one host.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Postgres {
+    /// The data directory; none if absent.
+    pub data: Option<Data>,
+    /// The processes.
+    pub process: Process,
+    /// Sessions that outlived their postmaster may still commit.
+    pub orphans: bool,
+    /// Copies moved aside so far.
+    pub aside: u8,
+}
+
+/// The processes of an instance.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Process {
+    /// None.
+    #[default]
+    Down,
+    /// In recovery, with the member and epoch its walreceiver was told to follow.
+    Recovery(Option<(HostId, Epoch)>),
+    /// Writable.
+    Primary,
+}
+
+/// A complete data directory.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Data {
+    /// The cluster it belongs to.
+    pub system: SystemId,
+    /// The timelines its WAL passes through, oldest first.
+    pub timelines: Vec<Timeline>,
+    /// The end of the WAL held durably.
+    pub end: Lsn,
+    /// Shut down in order.
+    pub clean: bool,
+}
+
+/// A stretch of WAL written by one primary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timeline {
+    /// Its number, as PostgreSQL sees it.
+    pub epoch: Epoch,
+    /// Who promoted: what PostgreSQL can't see, but the invariants can.
+    pub by: HostId,
+    /// Where it left the one before.
+    pub start: Lsn,
+}
+
+impl Data {
+    /// What initdb makes.
+    pub fn new(by: HostId) -> Data {
+        let first = Timeline { epoch: Epoch(1), by, start: Lsn(0) };
+        Data { system: SystemId(7_000 + u64::from(by)), timelines: vec![first], end: Lsn(0), clean: true }
+    }
+
+    /// The timeline that holds its last record. A timeline that was switched to but has no record yet doesn't count.
+    pub fn position(&self) -> Position {
+        let last = self.timelines.iter().rev().find(|t| t.start < self.end || t.start == Lsn(0));
+        Position { epoch: last.map_or(Epoch(0), |t| t.epoch), lsn: self.end }
+    }
+
+    /// The timeline a promotion or start would write.
+    pub fn timeline(&self) -> Option<&Timeline> {
+        self.timelines.last()
+    }
+
+    /// Whether a standby with this data can stream from `source`, as PostgreSQL judges: the source's history names the
+    /// standby's timeline and doesn't leave it before the standby's end. PostgreSQL compares numbers only.
+    pub fn can_stream_from(&self, source: &Data) -> bool {
+        let own = self.position().epoch;
+        let Some(at) = source.timelines.iter().position(|t| t.epoch == own) else { return false };
+        match source.timelines.get(at + 1) {
+            Some(next) => self.end <= next.start,
+            None => self.end <= source.end,
+        }
+    }
+
+    /// Whether a record of timeline (`epoch`, `by`) at `lsn` is part of this copy.
+    pub fn holds(&self, epoch: Epoch, by: HostId, lsn: Lsn) -> bool {
+        let Some(at) = self.timelines.iter().position(|t| t.epoch == epoch && t.by == by) else { return false };
+        lsn <= self.timelines.get(at + 1).map_or(self.end, |next| next.start.min(self.end))
+    }
+}
+
+impl Postgres {
+    /// Whether a commit can be acknowledged here.
+    pub fn can_acknowledge(&self) -> bool {
+        self.process == Process::Primary || self.orphans
+    }
+
+    /// All processes are gone, not in order.
+    pub fn die(&mut self) {
+        if self.process != Process::Down
+            && let Some(data) = &mut self.data
+        {
+            data.clean = false;
+        }
+        self.process = Process::Down;
+        self.orphans = false;
+    }
+}
