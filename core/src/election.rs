@@ -11,7 +11,7 @@
 
 use crate::event::Right;
 use crate::instance::Instance;
-use crate::node::Node;
+use crate::node::{Node, UNORDERED};
 use crate::store::{Pledge, Refusal, Reign, Rule};
 use crate::{CopyId, Epoch, Lsn, Name, Position, Time, lineage};
 use alloc::collections::BTreeMap;
@@ -22,7 +22,8 @@ impl Node {
     pub(crate) fn standing(&self) -> Option<(Right, Time)> {
         let Instance::Standby { data, .. } = &self.instance else { return None };
         let (reign, rule) = (self.view.reign.as_ref()?, self.view.rule.as_ref()?);
-        if self.config.priority == 0 || reign.epoch < self.saved.highest {
+        let by_hand = self.saved.lineage.iter().any(|(_, nonce)| *nonce == UNORDERED);
+        if self.config.priority == 0 || by_hand || reign.epoch < self.saved.highest {
             return None;
         }
         let listed = rule.electable.get(&self.config.me) == Some(&self.saved.copy);

@@ -3,6 +3,7 @@
 use crate::{CopyId, Epoch, Lsn, Name, Nonce, Position, SystemId, Time};
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -24,6 +25,9 @@ pub enum Instance {
         data: Data,
         /// PostgreSQL shut down in order; its WAL ends with the shutdown checkpoint.
         clean: bool,
+        /// `standby.signal` is there. A promotion removes it: so its absence on a timeline that this node never
+        /// ordered tells that somebody promoted by hand, also when nobody saw it.
+        signal: bool,
     },
     /// Running in recovery: can't be written.
     Standby {
@@ -38,8 +42,6 @@ pub enum Instance {
     Primary {
         /// What is on disk.
         data: Data,
-        /// Where its timeline left the one before.
-        fork: Position,
         /// Members that stream from it, and how far they have flushed.
         followers: BTreeMap<Name, Lsn>,
     },
@@ -58,13 +60,16 @@ pub enum Foreign {
 }
 
 /// A complete copy of the data.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Data {
     /// The cluster it belongs to.
     pub system: SystemId,
     /// How far it goes.
     pub position: Position,
+    /// Where each timeline of its history left the one before (timeline 1: epoch 0 at 0), that of the position last:
+    /// what the timeline's history file says.
+    pub forks: Arc<BTreeMap<Epoch, Position>>,
 }
 
 impl Instance {

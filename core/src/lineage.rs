@@ -1,6 +1,6 @@
 //! Is a copy of the data contained in the elected history? Decided by ancestry, never by comparing bytes received.
 
-use crate::instance::Saved;
+use crate::instance::{Data, Saved};
 use crate::store::View;
 use crate::{Epoch, Nonce, Position};
 use alloc::vec::Vec;
@@ -46,6 +46,33 @@ pub fn contains(view: &View, epoch: Epoch, saved: &Saved, position: Position) ->
             fork.is_some_and(|fork| fork.epoch == position.epoch && position.lsn <= fork.lsn)
         }
     })
+}
+
+/// The reigns to add to the lineage of a standby whose position is on a timeline that it wasn't ordered to follow.
+///
+/// PostgreSQL follows its source onto a newer timeline by itself. The source was the holder of the last reign of the
+/// lineage; so the WAL is that member's own next reign, or of one whose place in the history is verified and that the
+/// source follows in turn. The copy's own history file must agree. Anything else (somebody promoted by hand, say)
+/// stays unknown, and makes the copy one that isn't contained.
+pub fn followed(view: &View, saved: &Saved, data: &Data) -> Vec<(Epoch, Nonce)> {
+    let epoch = data.position.epoch;
+    let (Some((last, nonce)), Some(new)) = (saved.lineage.last().copied(), view.epochs.get(&epoch)) else {
+        return Vec::new();
+    };
+    let Some(known) = view.epochs.get(&last).filter(|known| last < epoch && known.nonce == nonce) else {
+        return Vec::new();
+    };
+    let agrees = |epoch: &Epoch| {
+        view.epochs.get(epoch).and_then(|record| record.fork) == data.forks.get(epoch).copied()
+    };
+    match path(view, epoch) {
+        Some(path) => {
+            let new: Vec<_> = path.into_iter().filter(|(epoch, _)| *epoch > last).collect();
+            if new.iter().all(|(epoch, _)| agrees(epoch)) { new } else { Vec::new() }
+        }
+        None if new.holder == known.holder => alloc::vec![(epoch, new.nonce)],
+        None => Vec::new(),
+    }
 }
 
 #[cfg(test)]
@@ -115,6 +142,38 @@ mod tests {
         assert_eq!(contains(&history(), Epoch(4), &saved(&[]), at(1, 1)), Some(false));
         assert_eq!(contains(&history(), Epoch(4), &saved(&[(1, 10)]), at(2, 1)), Some(false));
         assert_eq!(contains(&history(), Epoch(3), &saved(&[(1, 10)]), at(1, 1)), None);
+    }
+
+    /// A copy at 250 of this epoch, whose history file says what the store says, but for `other`.
+    fn data(epoch: u32, other: &[(u32, Position)]) -> Data {
+        let forks = [(1, at(0, 0)), (2, at(1, 100)), (4, at(2, 200))];
+        let forks = forks.iter().chain(other).map(|(epoch, fork)| (Epoch(*epoch), *fork)).collect();
+        Data { system: crate::SystemId(1), position: at(epoch, 250), forks: alloc::sync::Arc::new(forks) }
+    }
+
+    #[test]
+    fn a_timeline_that_the_source_went_on_to_is_learnt() {
+        let view = history();
+        let on = |lineage: &[(u32, u64)], epoch| followed(&view, &saved(lineage), &data(epoch, &[]));
+        assert_eq!(on(&[(1, 10)], 1), []);
+        assert_eq!(on(&[(1, 10)], 4), [(Epoch(2), Nonce(20)), (Epoch(4), Nonce(40))]);
+        assert_eq!(on(&[(1, 10), (2, 20)], 3), [(Epoch(3), Nonce(30))], "the source's own, not verified yet");
+        assert_eq!(on(&[(1, 10), (2, 21)], 4), [], "the source was another one");
+        assert_eq!(on(&[(1, 10), (2, 20)], 9), [], "nobody won it");
+    }
+
+    #[test]
+    fn a_timeline_of_the_right_number_that_forked_elsewhere_is_not_learnt() {
+        let by_hand = data(4, &[(4, at(2, 199))]);
+        assert_eq!(followed(&history(), &saved(&[(1, 10), (2, 20)]), &by_hand), []);
+    }
+
+    #[test]
+    fn another_members_reign_is_learnt_only_once_it_is_verified() {
+        let mut view = history();
+        let record = EpochRecord { epoch: Epoch(5), holder: "b".into(), nonce: Nonce(50), fork: None };
+        view.put(Record::Epoch(record), Revision(9));
+        assert_eq!(followed(&view, &saved(&[(1, 10), (2, 20)]), &data(5, &[])), []);
     }
 
     #[test]

@@ -107,6 +107,9 @@ pub enum Timer {
     Answer,
 }
 
+/// Stands in a lineage for a timeline that nobody was elected to write. No reign has this mark.
+pub(crate) const UNORDERED: Nonce = Nonce(0);
+
 /// More role changes than this for a single input mean a cycle.
 const STEPS_MAX: usize = 16;
 
@@ -211,11 +214,38 @@ impl Node {
             // state that is just being changed.
             Input::Instance(instance) => {
                 if self.lane.is_none() {
-                    self.instance = instance;
+                    self.see_instance(instance);
                 }
             }
             Input::Guard(guard) => self.hear_guard(out, guard),
             Input::Operator(request, command) => self.commanded(out, request, command),
+        }
+    }
+
+    /// WAL of an epoch that this node hasn't heard of: either the store has moved on, or somebody promoted by hand. The
+    /// store has to be asked before anything is concluded from it.
+    fn see_instance(&mut self, instance: Instance) {
+        let known = self.view.reign.as_ref().map_or(Epoch(0), |reign| reign.epoch);
+        if instance.data().is_some_and(|data| data.position.epoch > known) {
+            self.stale = true;
+        }
+        self.instance = instance;
+        self.notice_unordered_promotion();
+    }
+
+    /// A copy that somebody promoted by hand is marked as such for good, before the traces go: its history file may
+    /// well be the same as that of an elected reign (hazard C01).
+    pub(crate) fn notice_unordered_promotion(&mut self) {
+        let epoch = match &self.instance {
+            Instance::Primary { data, .. } | Instance::Stopped { data, signal: false, .. } => data.position.epoch,
+            _ => return,
+        };
+        let record = self.view.epochs.get(&epoch);
+        let ours = record.is_some_and(|record| record.holder == self.config.me);
+        match self.saved.lineage.last_mut() {
+            Some((last, _)) if *last < epoch => self.saved.lineage.push((epoch, UNORDERED)),
+            Some((last, nonce)) if *last == epoch && record.is_some() && !ours => *nonce = UNORDERED,
+            Some(_) | None => {}
         }
     }
 
@@ -347,7 +377,7 @@ impl Node {
 
     fn performed(&mut self, out: &mut Out, id: OpId, performed: Performed) {
         let Some(lane) = self.lane.take_if(|lane| lane.id == id) else { return };
-        self.instance = performed.instance;
+        self.see_instance(performed.instance);
         match performed.failure {
             None => {
                 if let Some(saved) = lane.becomes {
@@ -433,7 +463,8 @@ impl Node {
                 None
             }
             Op::Promote | Op::StartInPlace => {
-                self.extend_lineage(self.lease.as_ref().map(|lease| (lease.epoch, lease.nonce)));
+                let own = self.lease.as_ref().map(|lease| (lease.epoch, lease.nonce));
+                self.extend_lineage(own);
                 None
             }
             Op::Look | Op::StartStandby | Op::CloseSources | Op::Checkpoint | Op::Stop | Op::Kill => None,

@@ -7,6 +7,9 @@ use crate::world::host::{Agent, Warden};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+/// So much of the story is shown: its end.
+const STORY_LINES: usize = 40;
+
 /// A failing run: what, in which plan, how the hosts stood, and how to see it again.
 pub fn failure(seed: u64, plan: &Plan, shrunk: Option<&Plan>, outcome: &Outcome) -> String {
     let mut text = String::new();
@@ -17,13 +20,25 @@ pub fn failure(seed: u64, plan: &Plan, shrunk: Option<&Plan>, outcome: &Outcome)
     let shown = shrunk.unwrap_or(plan);
     line(format!("plan    {}", shown.knobs));
     line(match shrunk {
-        Some(shrunk) => format!("        {} troubles; these {} are enough:", plan.troubles.len(), shrunk.troubles.len()),
+        Some(shrunk) => {
+            format!("        {} troubles; these {} are enough:", plan.troubles.len(), shrunk.troubles.len())
+        }
         None => format!("        {} troubles:", plan.troubles.len()),
     });
     let mut troubles: Vec<_> = shown.troubles.iter().collect();
     troubles.sort_by_key(|trouble| trouble.at_ms);
     for trouble in troubles {
         line(format!("        {trouble}"));
+    }
+    if shrunk.is_some() {
+        let story: Vec<_> = outcome.story.lines().collect();
+        for told in &story[story.len().saturating_sub(STORY_LINES)..] {
+            line(format!("   {told}"));
+        }
+    }
+    if std::env::var_os("DBG").is_some() {
+        line(format!("{:#?}", outcome.world.hosts[0].node()));
+        line(format!("{:#?}", outcome.world.hosts[0].order));
     }
     for row in hosts(&outcome.world) {
         line(format!("last    {row}"));
@@ -54,7 +69,8 @@ pub fn hosts(world: &World) -> Vec<String> {
                 format!("armed t{epoch} {:.3}s left", (until.0 as f64 - local.0 as f64) / 1e6)
             }
         };
-        let data = one.postgres.data.as_ref().map_or("no data".to_owned(), |data| data.position().to_string());
+        let data =
+            one.postgres.data.as_ref().map_or("no data".to_owned(), |data| data.position().to_string());
         let power = if one.up { "" } else { "  no power" };
         let process = one.postgres.process;
         format!("{} {agent:22} {process:?}  {data}  authority {authority}  guard {guard}{power}", name(host))

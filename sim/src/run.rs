@@ -163,7 +163,8 @@ impl Run {
         if self.violation.is_none()
             && let Err(what) = progress::healthy(&self.world)
         {
-            self.violation = Some(Violation { id: "I10", what: format!("progress: {what} 60 s after all was mended") });
+            self.violation =
+                Some(Violation { id: "I10", what: format!("progress: {what} 60 s after all was mended") });
         }
         // Followers that were just found, and rules that list them, settle in a moment.
         self.run_until(self.world.now + 3_000_000, |_| false);
@@ -271,7 +272,7 @@ impl Run {
         }
         let now = self.world.now as f64 / 1e6;
         let Some(story) = &mut self.story else { return };
-        if let Event::Fault(_) | Event::GuardFires(_) | Event::Operate(..) | Event::Fail(_) = event {
+        if let Event::Fault(_) | Event::GuardFires(_) | Event::Operate(..) | Event::Fail(..) = event {
             writeln!(story, "{now:10.6}s   ! {event:?}").expect("writing to a string");
         }
         for (host, told) in &trail.told {
@@ -309,8 +310,8 @@ fn kind(event: &Event) -> u64 {
         Event::Deliver(id) => 0x1_0000 + u64::from(*id),
         Event::Lose(id) => 0x2_0000_0000 + u64::from(*id),
         Event::Expire(host, _) => 0x200 + u64::from(*host),
-        Event::Perform(host) => 0x300 + u64::from(*host),
-        Event::Fail(host) => 0x400 + u64::from(*host),
+        Event::Perform(host, _) => 0x300 + u64::from(*host),
+        Event::Fail(host, _) => 0x400 + u64::from(*host),
         Event::GuardFires(host) => 0x500 + u64::from(*host),
         Event::Look(host) => 0x600 + u64::from(*host),
         Event::Replicate(host) => 0x700 + u64::from(*host),

@@ -1,9 +1,10 @@
 //! When things happen: draws a moment for everything that becomes possible.
 
 use crate::plan::Knobs;
+use crate::world::World;
 use crate::world::event::{Event, HostId};
 use crate::world::host::{Agent, Cargo, Warden};
-use crate::world::World;
+use primacy_core::OpId;
 use primacy_core::instance::Op;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -118,7 +119,7 @@ impl Schedule {
                     self.at(one.clock.when(*until).max(now), Event::Expire(host, op));
                 }
             }
-            Event::Perform(host) => self.draw_order(world, host),
+            Event::Perform(host, op) => self.draw_order(world, host, op),
             Event::GuardFires(host) => {
                 let one = &world.hosts[usize::from(host)];
                 if let Warden::Armed { until, .. } = one.guard {
@@ -141,7 +142,7 @@ impl Schedule {
             }
             // The client finds its way by itself.
             Event::Commit(_) => {}
-            Event::Advance(_) | Event::AdvanceBut(_) | Event::Lose(_) | Event::Fail(_) => {}
+            Event::Advance(_) | Event::AdvanceBut(_) | Event::Lose(_) | Event::Fail(..) => {}
             Event::Fault(_) | Event::Operate(..) => self.at(now, event),
         }
     }
@@ -192,7 +193,7 @@ impl Schedule {
         }
     }
 
-    fn draw_order(&mut self, world: &World, host: HostId) {
+    fn draw_order(&mut self, world: &World, host: HostId, op: OpId) {
         let one = &world.hosts[usize::from(host)];
         let Some((_, order)) = &one.order else { return };
         let (low, high) = duration(&order.op);
@@ -202,11 +203,11 @@ impl Schedule {
         let until = one.clock.when(order.until).max(world.now + 1);
         let fails = !self.calm && self.dice.permille(self.knobs.failing_permille);
         if done >= until {
-            self.at(until, Event::Fail(host));
+            self.at(until, Event::Fail(host, op));
         } else if fails {
-            self.at(done, Event::Fail(host));
+            self.at(done, Event::Fail(host, op));
         } else {
-            self.at(done, Event::Perform(host));
+            self.at(done, Event::Perform(host, op));
         }
     }
 

@@ -40,13 +40,14 @@ impl Node {
             self.tell_why_not(out);
             return Some(Role::Standby);
         }
-        let Instance::Standby { data, .. } = self.instance else { return Some(Role::Standby) };
+        let Instance::Standby { data, .. } = &self.instance else { return Some(Role::Standby) };
+        let position = data.position;
         if !candidate.closed {
             self.order(out, Op::CloseSources);
             return None;
         }
         let (epoch, member) = (self.view.reign.as_ref()?.epoch, self.config.me.clone());
-        let pledge = Pledge { member, epoch, held: true, position: data.position, copy: self.saved.copy };
+        let pledge = Pledge { member, epoch, held: true, position, copy: self.saved.copy };
         if self.view.pledges.get(&self.config.me).is_none_or(|known| *known.value != pledge) {
             self.ask_to_put(out, &[Key::Reign], vec![Record::Pledge(pledge)]);
             return None;
@@ -55,7 +56,7 @@ impl Node {
             self.tell_yield(out, &pledge);
             return None;
         }
-        let behind = self.behind(data.position);
+        let behind = self.behind(position);
         if behind > self.config.lag_bytes_max {
             self.tell_too_far(out, behind);
             return None;

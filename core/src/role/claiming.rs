@@ -44,18 +44,18 @@ impl Node {
         if self.asking.is_some() || out.now < self.ask_again {
             return None;
         }
-        let data = *self.instance.data()?;
+        let position = self.instance.data()?.position;
         let reign = self.view.reign.as_ref();
         let (epoch, nonce) = match (kind, reign) {
             (Kind::Resume, Some(reign)) => (reign.epoch, reign.nonce),
             (Kind::Resume | Kind::First | Kind::Takeover(_), _) => {
                 let known = reign.map_or(Epoch(0), |reign| reign.epoch);
-                let written = if kind == Kind::First { Epoch(0) } else { data.position.epoch };
+                let written = if kind == Kind::First { Epoch(0) } else { position.epoch };
                 (known.max(self.saved.highest).max(written).next(), Nonce(self.draw()))
             }
         };
         if let Kind::Takeover(right) = kind {
-            out.tell(Event::Stands { epoch, right, position: data.position });
+            out.tell(Event::Stands { epoch, right, position });
         }
         let claim = Claim { kind, epoch, nonce, sent: out.now, base: self.lease_revisions() };
         self.send_claim(out, &claim);
@@ -139,8 +139,8 @@ impl Node {
     /// Whether PostgreSQL is writable on the timeline of the lease this node holds.
     pub(super) fn writable_on_own_timeline(&self) -> Option<Position> {
         match (&self.instance, &self.lease) {
-            (Instance::Primary { data, fork, .. }, Some(lease)) if data.position.epoch == lease.epoch => {
-                Some(*fork)
+            (Instance::Primary { data, .. }, Some(lease)) if data.position.epoch == lease.epoch => {
+                Some(data.forks.get(&lease.epoch).copied().unwrap_or_default())
             }
             (_, _) => None,
         }

@@ -106,17 +106,14 @@ impl Node {
         let Some(lease) = &self.lease else { return wanted };
         match &self.role {
             Role::Promoting | Role::Primary(_) => {
-                let Some(fork) = self.writable_on_own_timeline() else { return wanted };
+                if self.writable_on_own_timeline().is_none() {
+                    return wanted;
+                }
                 let rule = self.wanted_rule(lease.epoch);
                 if self.view.rule.as_ref().is_none_or(|known| *known.value != rule) {
                     wanted.push(Record::Rule(rule));
                 }
-                if let Some(known) = self.view.epochs.get(&lease.epoch).filter(|known| known.fork.is_none()) {
-                    wanted.push(Record::Epoch(EpochRecord {
-                        fork: Some(fork),
-                        ..EpochRecord::clone(&known.value)
-                    }));
-                }
+                wanted.extend(self.unverified_epochs());
                 wanted.extend(self.refused_switchover());
             }
             Role::Leaving(leaving) => wanted.extend(self.release(&leaving.why)),
@@ -132,6 +129,17 @@ impl Node {
         wanted
     }
 
+    /// The reigns of this copy's history whose place in it isn't written yet: its own, and any before it whose holder
+    /// promoted but could not write any more.
+    fn unverified_epochs(&self) -> impl Iterator<Item = Record> {
+        let history = self.instance.data().into_iter().flat_map(|data| data.forks.iter());
+        history.filter_map(|(epoch, fork)| {
+            let known = self.view.epochs.get(epoch).filter(|known| known.fork.is_none())?;
+            let ours = self.saved.lineage.contains(&(*epoch, known.nonce));
+            ours.then(|| Record::Epoch(EpochRecord { fork: Some(*fork), ..EpochRecord::clone(&known.value) }))
+        })
+    }
+
     fn refused_switchover(&self) -> Option<Record> {
         let Role::Primary(Reigning { refusal: Some(why), .. }) = &self.role else { return None };
         Some(Record::Switchover(Switchover { refused: Some(*why), ..self.wish()? }))
@@ -141,7 +149,7 @@ impl Node {
     fn release(&self, why: &Why) -> Option<Record> {
         let reign = self.view.reign.as_ref().filter(|reign| reign.released.is_none())?;
         let end = match (&self.instance, &self.lane) {
-            (Instance::Stopped { data, clean }, None) => clean.then_some(data.position.lsn),
+            (Instance::Stopped { data, clean, .. }, None) => clean.then_some(data.position.lsn),
             (Instance::Absent | Instance::Incomplete, None) => None,
             (_, _) => return None,
         };

@@ -49,7 +49,8 @@ impl Node {
     }
 
     pub(crate) fn promotion_failed(&mut self, out: &mut Out, why: &Failure) {
-        if *why != Failure::TooLate {
+        let first = self.lease.as_ref().is_some_and(|lease| lease.epoch == FIRST);
+        if *why != Failure::TooLate && !first {
             out.tell(Event::PrimaryGivenUp);
             self.leave(out, Why::GivenUp);
         }

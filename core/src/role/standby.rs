@@ -15,31 +15,39 @@ impl Node {
         if let Some(role) = self.held_back(out) {
             return Some(role);
         }
+        self.learn_lineage();
         match self.instance.clone() {
             Instance::Absent => return Some(Role::Vacant),
             Instance::Incomplete => self.order(out, Op::SetAside),
             Instance::Unknown => self.order(out, Op::Look),
             Instance::Foreign(_) => {}
-            Instance::Primary { data, .. } => self.unordered_promotion(out, data),
-            Instance::Stopped { data, .. } => self.stopped(out, data),
+            Instance::Primary { data, .. } => self.unordered_promotion(out, &data),
+            Instance::Stopped { .. } if self.may_begin_again() && !self.stale => {
+                return self.claim(out, Kind::Resume);
+            }
+            Instance::Stopped { data, .. } => self.stopped(out, &data),
             Instance::Standby { data, source, .. } => return self.in_recovery(out, data, source),
         }
         None
     }
 
     /// Writable without the lease: a person promoted it, or it outlived a reign.
-    fn unordered_promotion(&mut self, out: &mut Out, data: Data) {
+    fn unordered_promotion(&mut self, out: &mut Out, data: &Data) {
         if self.lane.is_none() {
             out.tell(Event::UnorderedPromotion { position: data.position });
         }
         self.kill(out);
     }
 
-    fn stopped(&mut self, out: &mut Out, data: Data) {
-        if self.read.is_none() || self.lane.is_some() {
+    fn stopped(&mut self, out: &mut Out, data: &Data) {
+        if self.read.is_none() || self.lane.is_some() || self.may_begin_again() {
             return;
         }
-        if self.is_contained(&data) == Some(false) {
+        let heard_of = self.view.reign.as_ref().map_or(Epoch(0), |reign| reign.epoch);
+        if self.stale && data.position.epoch > heard_of {
+            return;
+        }
+        if self.is_contained(data) == Some(false) || self.is_of_another_bootstrap() {
             self.tell_not_contained(out, data);
             self.order(out, Op::SetAside);
         } else {
@@ -55,10 +63,14 @@ impl Node {
         if let Some(role) = self.stand_if_due(out) {
             return Some(role);
         }
+        if self.is_of_another_bootstrap() {
+            self.order(out, Op::Stop);
+            return None;
+        }
         match self.is_contained(&data) {
             Some(true) => self.follow(out, source),
             Some(false) if self.lane.is_none() => {
-                self.tell_not_contained(out, data);
+                self.tell_not_contained(out, &data);
                 self.order(out, Op::Stop);
             }
             Some(false) | None => {}
@@ -66,14 +78,29 @@ impl Node {
         None
     }
 
+    /// PostgreSQL may have followed its source onto a newer timeline by itself.
+    fn learn_lineage(&mut self) {
+        self.notice_unordered_promotion();
+        let Some(data) = self.instance.data() else { return };
+        if self.stale || self.saved.lineage.last().is_none_or(|(last, _)| *last >= data.position.epoch) {
+            return;
+        }
+        let followed = lineage::followed(&self.view, &self.saved, data);
+        self.saved.lineage.extend(followed);
+        self.saved.highest =
+            self.saved.highest.max(self.saved.lineage.last().map_or(Epoch(0), |(last, _)| *last));
+    }
+
     /// Whether the copy is part of the history of the present primary, another member; none if that can't be said.
     fn is_contained(&self, data: &Data) -> Option<bool> {
         let reign = self.view.reign.as_ref()?;
-        self.source()?;
+        if self.source().is_none() || self.stale {
+            return None;
+        }
         lineage::contains(&self.view, reign.epoch, &self.saved, data.position)
     }
 
-    fn tell_not_contained(&self, out: &mut Out, data: Data) {
+    fn tell_not_contained(&self, out: &mut Out, data: &Data) {
         if out.now < self.order_again {
             return;
         }

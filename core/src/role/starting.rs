@@ -2,10 +2,10 @@
 
 use super::Role;
 use super::claiming::Kind;
-use crate::Epoch;
 use crate::event::Frozen;
 use crate::instance::{Instance, Op};
 use crate::node::{Node, Out};
+use crate::{CopyId, Epoch, SystemId};
 
 impl Node {
     pub(super) fn starting(&mut self, out: &mut Out) -> Option<Role> {
@@ -24,35 +24,27 @@ impl Node {
         Some(Role::Standby)
     }
 
-    /// Whether this node's own reign may go on under the new agent: the store still names it, and what runs (or, for a
-    /// reign that was never admitted, what lies there) is just the copy and the timeline of that reign.
+    /// Whether this node's own reign may go on under the new agent: the store still names it, and what runs is just the
+    /// copy and the timeline of that reign. Or nobody was admitted in it yet.
     fn may_resume(&self) -> bool {
-        let Some(reign) = self.view.reign.as_ref().filter(|reign| reign.holder == self.config.me) else {
-            return false;
-        };
-        if reign.released.is_some() || self.guard_lost {
-            return false;
-        }
-        match &self.instance {
-            Instance::Primary { data, .. } => {
-                let ours = (reign.epoch, reign.nonce);
-                data.position.epoch == reign.epoch && self.saved.lineage.last() == Some(&ours)
-            }
-            Instance::Stopped { data, .. } => self.may_begin_again(reign.epoch, data.position.epoch),
-            Instance::Unknown
-            | Instance::Absent
-            | Instance::Incomplete
-            | Instance::Foreign(_)
-            | Instance::Standby { .. } => false,
-        }
+        let Some(reign) = self.view.reign.as_ref().filter(|_| self.holds_on_paper()) else { return false };
+        let Instance::Primary { data, .. } = &self.instance else { return self.may_begin_again() };
+        let ours = (reign.epoch, reign.nonce);
+        data.position.epoch == reign.epoch && self.saved.lineage.last() == Some(&ours) && !self.guard_lost
     }
 
     /// The first reign of a cluster, interrupted before anybody was admitted: its data directory has no ancestor to
-    /// be promoted from, so it is started in place.
-    fn may_begin_again(&self, reign: Epoch, data: Epoch) -> bool {
-        let first = Epoch(1);
-        let admitted = self.view.rule.is_some();
-        reign == first && data == first && !admitted
+    /// be promoted from, and nobody else can have been elected, so it is started in place again, in the same reign.
+    pub(super) fn may_begin_again(&self) -> bool {
+        let Some(reign) = self.view.reign.as_ref() else { return false };
+        let first = reign.epoch == Epoch(1) && reign.holder == self.config.me;
+        first && self.view.rule.is_none() && matches!(self.instance, Instance::Stopped { .. })
+    }
+
+    /// Whether the data directory was made by this member and has never been part of any reign: nothing can be lost
+    /// with it.
+    fn is_unused(&self) -> bool {
+        self.saved.copy != CopyId(0) && self.saved.lineage.is_empty()
     }
 
     /// Reasons to freeze that lie in the data directory or in whose cluster this is.
@@ -60,14 +52,24 @@ impl Node {
         if let Instance::Foreign(why) = self.instance {
             self.frozen = Some(Frozen::ForeignData(why));
         }
-        let Some(initialize) = &self.view.initialize else { return };
-        if initialize.foreign {
+        if self.view.initialize.as_ref().is_some_and(|initialize| initialize.foreign) {
             self.frozen = Some(Frozen::ForeignCluster);
         }
-        if let (Some(clusters), Some(data)) = (initialize.system, self.instance.data())
-            && clusters != data.system
+        if let Some((ours, clusters)) = self.other_system()
+            && !self.is_unused()
         {
-            self.frozen = Some(Frozen::OtherSystem { ours: data.system, clusters });
+            self.frozen = Some(Frozen::OtherSystem { ours, clusters });
         }
+    }
+
+    /// A data directory that this member made for a bootstrap, which another member then won.
+    pub(super) fn is_of_another_bootstrap(&self) -> bool {
+        self.is_unused() && self.other_system().is_some()
+    }
+
+    /// The data's system identifier and the cluster's, if they differ.
+    fn other_system(&self) -> Option<(SystemId, SystemId)> {
+        let (ours, clusters) = (self.instance.data()?.system, self.view.initialize.as_ref()?.system?);
+        (ours != clusters).then_some((ours, clusters))
     }
 }

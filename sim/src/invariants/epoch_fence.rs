@@ -11,7 +11,8 @@ pub fn check(world: &World) -> Option<String> {
         Some((host, lease.epoch, lease.nonce))
     });
     let first = owners.next()?;
-    let beyond = |epoch: primacy_core::Epoch| (epoch > given).then(|| format!("epoch {epoch} was never given"));
+    let beyond =
+        |epoch: primacy_core::Epoch| (epoch > given).then(|| format!("epoch {epoch} was never given"));
     let mut known = vec![first];
     if let Some(what) = beyond(first.1) {
         return Some(what);

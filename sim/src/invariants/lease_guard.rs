@@ -12,9 +12,8 @@ pub fn check(world: &World) -> Option<String> {
         }
         let me = &world.setup.configs[usize::from(host)].me;
         let epoch = one.postgres.data.as_ref()?.timeline()?.epoch;
-        let backed = reign.is_some_and(|reign| {
-            reign.holder == *me && reign.epoch == epoch && reign.released.is_none()
-        });
+        let backed = reign
+            .is_some_and(|reign| reign.holder == *me && reign.epoch == epoch && reign.released.is_none());
         (!backed).then(|| match reign {
             Some(reign) if reign.released.is_some() => {
                 format!("{me} is writable in epoch {epoch}, and epoch {} was given back", reign.epoch)

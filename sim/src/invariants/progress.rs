@@ -12,10 +12,12 @@ use primacy_core::Role;
 pub fn healthy(world: &World) -> Result<HostId, String> {
     let all = || (0u8..).zip(&world.hosts);
     let mut primaries = all().filter(|(host, one)| {
-        one.running().is_some_and(|node| node.is_primary(world.local(*host))) && one.postgres.can_acknowledge()
+        one.running().is_some_and(|node| node.is_primary(world.local(*host)))
+            && one.postgres.can_acknowledge()
     });
     let Some((primary, _)) = primaries.next() else {
-        let roles: Vec<_> = world.hosts.iter().map(|one| one.node().map_or("no agent", |n| n.role().word())).collect();
+        let roles: Vec<_> =
+            world.hosts.iter().map(|one| one.node().map_or("no agent", |n| n.role().word())).collect();
         return Err(format!("nobody is a writable primary; roles: {}", roles.join(", ")));
     };
     if primaries.next().is_some() {

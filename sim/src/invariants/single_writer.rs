@@ -4,7 +4,8 @@ use crate::world::World;
 
 /// Says who can write, if more than one can.
 pub fn check(world: &World) -> Option<String> {
-    let mut writers = (0u8..).zip(&world.hosts).filter(|(_, one)| one.awake() && one.postgres.can_acknowledge());
+    let mut writers =
+        (0u8..).zip(&world.hosts).filter(|(_, one)| one.awake() && one.postgres.can_acknowledge());
     let (first, _) = writers.next()?;
     let (second, _) = writers.next()?;
     let name = |host: u8| &world.setup.configs[usize::from(host)].me;

@@ -4,9 +4,9 @@ use crate::world::World;
 
 /// Says who calls itself the primary without being it.
 pub fn check(world: &World) -> Option<String> {
-    let claims = (0u8..).zip(&world.hosts).filter(|(host, one)| {
-        one.running().is_some_and(|node| node.is_primary(world.local(*host)))
-    });
+    let claims = (0u8..)
+        .zip(&world.hosts)
+        .filter(|(host, one)| one.running().is_some_and(|node| node.is_primary(world.local(*host))));
     let reign = world.store.view.reign.as_ref();
     for (host, one) in claims {
         let me = &world.setup.configs[usize::from(host)].me;

@@ -7,6 +7,9 @@ use primacy_core::store::{Answer, News, Record, Request, Response};
 use primacy_core::{Effect, Epoch, Input, Node, OpId, Revision, Time};
 use std::sync::Arc;
 
+/// The number of a request whose sender is gone; nodes begin with 1.
+const NOBODY: OpId = OpId(0);
+
 impl World {
     /// Gives an agent an input, and carries out what it asks for. False if it can't take any.
     pub(crate) fn hand(&mut self, host: HostId, input: Input, trail: &mut Trail) -> bool {
@@ -40,9 +43,9 @@ impl World {
                 Effect::Postgres(id, order) => {
                     self.host(host).order = Some((id, order));
                     if self.setup.instant {
-                        self.perform(host, trail);
+                        self.perform(host, id, trail);
                     } else {
-                        trail.possible.push(Event::Perform(host));
+                        trail.possible.push(Event::Perform(host, id));
                     }
                 }
                 Effect::Arm { epoch, until } => {
@@ -70,6 +73,12 @@ impl World {
         one.waiting.clear();
         one.order = None;
         self.flights.retain(|flight| flight.host != host || matches!(flight.cargo, Cargo::Ask(..)));
+        // Requests that are out may still be applied; but their connection is gone, and nobody hears of it.
+        for flight in self.flights.iter_mut().filter(|flight| flight.host == host) {
+            if let Cargo::Ask(op, _) = &mut flight.cargo {
+                *op = NOBODY;
+            }
+        }
     }
 
     /// Starts an agent: it attaches to the guard and begins.
@@ -126,7 +135,7 @@ impl World {
     /// The store takes a request, and its answer sets out.
     fn answer(&mut self, host: HostId, op: OpId, request: &Request, trail: &mut Trail) {
         let (response, written) = self.store.answer(request);
-        if self.passes(Site::Store, Site::Host(host)) {
+        if op != NOBODY && self.passes(Site::Store, Site::Host(host)) {
             self.send(host, Cargo::Answer(op, response), trail);
         }
         if let Some((revision, records)) = written {
@@ -157,9 +166,9 @@ impl World {
             return false;
         }
         self.host(host).waiting.remove(at);
-        let reads = self.flights.iter().any(
-            |flight| flight.host == host && matches!(&flight.cargo, Cargo::Ask(id, Request::Read) if *id == op),
-        );
+        let reads = self.flights.iter().any(|flight| {
+            flight.host == host && matches!(&flight.cargo, Cargo::Ask(id, Request::Read) if *id == op)
+        });
         // A node tells its requests apart by their numbers; the kind of the empty answer doesn't matter to it.
         let response = if reads { Response::Read(None) } else { Response::Transact(Answer::Unknown) };
         self.hand(host, Input::Answered(op, response), trail)

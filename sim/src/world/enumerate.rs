@@ -1,9 +1,9 @@
 //! All that can happen next, within the bounds of a model.
 
+use super::World;
 use super::event::{Event, Fault, HostId, Site};
 use super::host::{Agent, Cargo, Warden};
 use super::postgres::Process;
-use super::World;
 use primacy_core::{Command, Epoch};
 
 /// What may happen in a model, and how often. What is switched off stays constant and costs no states.
@@ -83,7 +83,12 @@ impl World {
     /// Lists what can happen next.
     pub fn events(&self) -> Vec<Event> {
         let mut events = Vec::new();
-        if self.record.promotions.keys().next_back().is_some_and(|epoch| epoch.0 > self.setup.bounds.epoch_max)
+        if self
+            .record
+            .promotions
+            .keys()
+            .next_back()
+            .is_some_and(|epoch| epoch.0 > self.setup.bounds.epoch_max)
             || self.store.view.reign.as_ref().is_some_and(|reign| reign.epoch.0 > self.setup.bounds.epoch_max)
         {
             return events;
@@ -122,7 +127,8 @@ impl World {
         // A deadline is late when it lies before the present tick by more than the bound.
         let late = one.running().is_some_and(|node| {
             let before = primacy_core::Time(now.0.saturating_sub(self.setup.bounds.late + 1));
-            now.0 > self.setup.bounds.late && node.deadline(before).is_some_and(|(at, _)| at.0 + self.setup.bounds.late <= now.0)
+            now.0 > self.setup.bounds.late
+                && node.deadline(before).is_some_and(|(at, _)| at.0 + self.setup.bounds.late <= now.0)
                 && self.wakes(host)
         });
         kill || late || one.postgres.orphans
@@ -133,7 +139,8 @@ impl World {
         let mut after = self.clone();
         let mut trail = super::Trail::default();
         after.apply(&Event::Wake(host), &mut trail);
-        after.hosts[usize::from(host)] != self.hosts[usize::from(host)] || after.flights.len() != self.flights.len()
+        after.hosts[usize::from(host)] != self.hosts[usize::from(host)]
+            || after.flights.len() != self.flights.len()
     }
 
     fn flight_events(&self, events: &mut Vec<Event>) {
@@ -176,7 +183,8 @@ impl World {
         if self.setup.bounds.replicate && self.streams(host).is_some() {
             events.push(Event::Replicate(host));
         }
-        if may(self.spent.commits, self.setup.bounds.commits) && one.awake() && one.postgres.can_acknowledge() {
+        if may(self.spent.commits, self.setup.bounds.commits) && one.awake() && one.postgres.can_acknowledge()
+        {
             events.push(Event::Commit(host));
         }
     }
@@ -232,7 +240,8 @@ impl World {
             events.extend(hosts.map(|(host, _)| Event::Fault(Fault::WatchBreaks(host))));
         }
         if may(spent.switchovers, bounds.switchovers)
-            && let Some(host) = (0u8..).zip(&self.hosts).find(|(_, one)| one.postgres.process == Process::Primary)
+            && let Some(host) =
+                (0u8..).zip(&self.hosts).find(|(_, one)| one.postgres.process == Process::Primary)
         {
             events.push(Event::Operate(host.0, Command::Switchover { to: None }));
         }
@@ -261,7 +270,7 @@ impl World {
             }
             Event::Commit(_) => count(&mut spent.commits, bounds.commits),
             Event::Operate(..) => count(&mut spent.switchovers, bounds.switchovers),
-            Event::Fail(_) => count(&mut spent.fails, bounds.fails),
+            Event::Fail(..) => count(&mut spent.fails, bounds.fails),
             _ => {}
         }
     }

@@ -36,10 +36,10 @@ pub enum Event {
     Lose(FlightId),
     /// A request to the store gets no answer in time.
     Expire(HostId, OpId),
-    /// The order under way is carried out.
-    Perform(HostId),
-    /// The order under way fails.
-    Fail(HostId),
+    /// This order, if it is still under way, is carried out.
+    Perform(HostId, OpId),
+    /// This order, if it is still under way, fails.
+    Fail(HostId, OpId),
     /// The guard kills the instance at its deadline.
     GuardFires(HostId),
     /// The agent takes its regular look at the instance.

@@ -105,7 +105,8 @@ impl World {
         trail.possible.extend(flights.map(|flight| Event::Deliver(flight.id)));
         let one = &self.hosts[usize::from(host)];
         trail.possible.extend(one.waiting.iter().map(|(op, _)| Event::Expire(host, *op)));
-        trail.possible.extend([Event::Wake(host), Event::Look(host), Event::Perform(host), Event::Replicate(host)]);
+        trail.possible.extend([Event::Wake(host), Event::Look(host), Event::Replicate(host)]);
+        trail.possible.extend(one.order.as_ref().map(|(op, _)| Event::Perform(host, *op)));
         self.offer(host, trail);
         if matches!(one.guard, Warden::Armed { .. }) {
             trail.possible.push(Event::GuardFires(host));
@@ -145,9 +146,8 @@ impl World {
 
     /// An order that was under way on an instance that died under it fails.
     fn abandon_order(&mut self, host: HostId, trail: &mut Trail) {
-        if self.hosts[usize::from(host)].order.is_some() {
-            trail.possible.push(Event::Perform(host));
-        }
+        let order = self.hosts[usize::from(host)].order.as_ref();
+        trail.possible.extend(order.map(|(op, _)| Event::Perform(host, *op)));
     }
 
     fn notice(&mut self, host: HostId, trail: &mut Trail) {
@@ -191,6 +191,7 @@ impl World {
             return false;
         }
         self.guard_fires(host, trail);
+        self.watch_breaks(host, trail);
         self.catch_up(host, trail);
         true
     }
@@ -249,6 +250,7 @@ impl World {
             let start = data.end;
             data.timelines.push(super::postgres::Timeline { epoch: Epoch(next.0), by: 100 + host, start });
             data.end.0 += 1;
+            data.signal = false;
         }
         one.postgres.die();
         self.abandon_order(host, trail);

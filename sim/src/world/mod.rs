@@ -142,8 +142,8 @@ impl World {
             Event::Deliver(flight) => self.deliver(*flight, trail),
             Event::Lose(flight) => self.lose(*flight),
             Event::Expire(host, op) => self.expire(*host, *op, trail),
-            Event::Perform(host) => self.perform(*host, trail),
-            Event::Fail(host) => self.fail(*host, trail),
+            Event::Perform(host, op) => self.perform(*host, *op, trail),
+            Event::Fail(host, op) => self.fail(*host, *op, trail),
             Event::GuardFires(host) => self.guard_fires(*host, trail),
             Event::Look(host) => self.look(*host, trail),
             Event::Replicate(host) => self.replicate(*host, trail),
@@ -206,7 +206,8 @@ impl World {
         let one = &self.hosts[usize::from(host)];
         let Process::Recovery(Some((source, _))) = one.postgres.process else { return None };
         let from = self.hosts.get(usize::from(source))?;
-        let linked = self.passes(Site::Host(source), Site::Host(host)) && self.passes(Site::Host(host), Site::Host(source));
+        let linked = self.passes(Site::Host(source), Site::Host(host))
+            && self.passes(Site::Host(host), Site::Host(source));
         let sends = from.postgres.process != Process::Down;
         let (own, theirs) = (one.postgres.data.as_ref()?, from.postgres.data.as_ref()?);
         (linked && sends && own.can_stream_from(theirs)).then_some(source)

@@ -5,27 +5,27 @@ use super::host::{Agent, Cargo, Warden};
 use super::postgres::{Data, Process, Timeline};
 use super::{Trail, World};
 use primacy_core::instance::{self, Failure, Instance, Op, Order, Performed};
-use primacy_core::{Epoch, Input, Lsn, Position};
+use primacy_core::{Epoch, Input, Lsn, OpId, Position};
 use std::collections::BTreeMap;
 
 impl World {
     /// Carries out the order under way and sends its outcome.
-    pub(crate) fn perform(&mut self, host: HostId, trail: &mut Trail) -> bool {
+    pub(crate) fn perform(&mut self, host: HostId, op: OpId, trail: &mut Trail) -> bool {
         if !self.hosts[usize::from(host)].awake() {
             return false;
         }
-        let Some((op, order)) = self.host(host).order.take() else { return false };
+        let Some((_, order)) = self.host(host).order.take_if(|(id, _)| *id == op) else { return false };
         let failure = self.carry(host, &order, trail).err();
         self.conclude(host, op, failure, trail);
         true
     }
 
     /// The order under way fails, without or with part of its effect.
-    pub(crate) fn fail(&mut self, host: HostId, trail: &mut Trail) -> bool {
+    pub(crate) fn fail(&mut self, host: HostId, op: OpId, trail: &mut Trail) -> bool {
         if !self.hosts[usize::from(host)].awake() {
             return false;
         }
-        let Some((op, order)) = self.host(host).order.take() else { return false };
+        let Some((_, order)) = self.host(host).order.take_if(|(id, _)| *id == op) else { return false };
         match order.op {
             // An orderly stop that takes too long ends with a kill.
             Op::Stop => {
@@ -51,7 +51,7 @@ impl World {
         true
     }
 
-    fn conclude(&mut self, host: HostId, op: primacy_core::OpId, failure: Option<Failure>, trail: &mut Trail) {
+    fn conclude(&mut self, host: HostId, op: OpId, failure: Option<Failure>, trail: &mut Trail) {
         let performed = Performed { failure, instance: self.instance(host) };
         if self.setup.instant {
             self.hand(host, Input::Performed(op, performed), trail);
@@ -112,12 +112,14 @@ impl World {
     }
 
     fn copy(&mut self, host: HostId, from: HostId, order: &Order) -> Result<(), Failure> {
-        let linked = self.passes(Site::Host(host), Site::Host(from)) && self.passes(Site::Host(from), Site::Host(host));
+        let linked = self.passes(Site::Host(host), Site::Host(from))
+            && self.passes(Site::Host(from), Site::Host(host));
         let source = &self.hosts[usize::from(from)].postgres;
-        if !linked || source.process == Process::Down || self.hosts[usize::from(host)].postgres.data.is_some() {
+        if !linked || source.process == Process::Down || self.hosts[usize::from(host)].postgres.data.is_some()
+        {
             return Err(Failure::TimedOut);
         }
-        let data = source.data.clone().map(|data| Data { clean: false, ..data });
+        let data = source.data.clone().map(|data| Data { clean: false, signal: true, ..data });
         let one = self.host(host);
         one.postgres.data = data;
         one.saved = order.saved.clone();
@@ -145,7 +147,7 @@ impl World {
         one.guard = Warden::Idle;
         one.postgres.process = Process::Recovery(None);
         if let Some(data) = &mut one.postgres.data {
-            data.clean = false;
+            (data.clean, data.signal) = (false, true);
         }
         Ok(())
     }
@@ -156,11 +158,13 @@ impl World {
         if one.postgres.process != Process::Down {
             return Err(Failure::TimedOut);
         }
-        data.clean = false;
+        (data.clean, data.signal) = (false, false);
         data.end = Lsn(data.end.0 + 1);
         one.postgres.process = Process::Primary;
         one.postgres.orphans = false;
-        if let Some(first) = self.hosts[usize::from(host)].postgres.data.as_ref().and_then(|d| d.timeline().copied()) {
+        if let Some(first) =
+            self.hosts[usize::from(host)].postgres.data.as_ref().and_then(|d| d.timeline().copied())
+        {
             self.record.promotions.entry(first.epoch).or_insert(first);
         }
         self.opened(host, trail);
@@ -175,7 +179,9 @@ impl World {
     }
 
     fn set_source(&mut self, host: HostId, source: Option<(HostId, Epoch)>) -> Result<(), Failure> {
-        let Process::Recovery(known) = &mut self.host(host).postgres.process else { return Err(Failure::TimedOut) };
+        let Process::Recovery(known) = &mut self.host(host).postgres.process else {
+            return Err(Failure::TimedOut);
+        };
         *known = source;
         Ok(())
     }
@@ -187,6 +193,7 @@ impl World {
         let Some(data) = &mut one.postgres.data else { return Err(Failure::TimedOut) };
         let timeline = Timeline { epoch, by: host, start: data.end };
         data.timelines.push(timeline);
+        data.signal = false;
         data.end = Lsn(data.end.0 + 1);
         one.postgres.process = Process::Primary;
         if self.record.promotions.insert(epoch, timeline).is_some() {
@@ -227,11 +234,12 @@ impl World {
     pub fn instance(&self, host: HostId) -> Instance {
         let postgres = &self.hosts[usize::from(host)].postgres;
         let Some(data) = &postgres.data else { return Instance::Absent };
-        let shown = instance::Data { system: data.system, position: data.position() };
+        let shown = instance::Data { system: data.system, position: data.position(), forks: data.forks() };
         match postgres.process {
-            Process::Down => Instance::Stopped { data: shown, clean: data.clean },
+            Process::Down => Instance::Stopped { data: shown, clean: data.clean, signal: data.signal },
             Process::Recovery(source) => {
-                let named = source.map(|(from, epoch)| (self.setup.configs[usize::from(from)].me.clone(), epoch));
+                let named =
+                    source.map(|(from, epoch)| (self.setup.configs[usize::from(from)].me.clone(), epoch));
                 Instance::Standby { data: shown, source: named, streaming: self.streams(host).is_some() }
             }
             Process::Primary => self.primary(host, data, shown),
@@ -239,10 +247,7 @@ impl World {
     }
 
     fn primary(&self, host: HostId, data: &Data, shown: instance::Data) -> Instance {
-        let last = data.timelines.last().copied();
-        let epoch = last.map_or(Epoch(0), |timeline| timeline.epoch);
-        let before = data.timelines.iter().rev().nth(1).map_or(Epoch(0), |timeline| timeline.epoch);
-        let fork = Position { epoch: before, lsn: last.map_or(Lsn(0), |timeline| timeline.start) };
+        let epoch = data.timeline().map_or(Epoch(0), |timeline| timeline.epoch);
         let mut followers = BTreeMap::new();
         for other in 0..self.hosts.len() as HostId {
             if self.streams(other) == Some(host)
@@ -252,7 +257,7 @@ impl World {
             }
         }
         let position = Position { epoch, lsn: shown.position.lsn };
-        Instance::Primary { data: instance::Data { position, ..shown }, fork, followers }
+        Instance::Primary { data: instance::Data { position, ..shown }, followers }
     }
 
     /// The agent looks by itself, unless it is just changing things. Whatever outlived its postmaster is killed then.

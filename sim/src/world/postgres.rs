@@ -3,6 +3,8 @@
 
 use super::event::HostId;
 use primacy_core::{Epoch, Lsn, Position, SystemId};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// The instance on one host.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -40,6 +42,8 @@ pub struct Data {
     pub end: Lsn,
     /// Shut down in order.
     pub clean: bool,
+    /// `standby.signal` is there.
+    pub signal: bool,
 }
 
 /// A stretch of WAL written by one primary.
@@ -57,7 +61,13 @@ impl Data {
     /// What initdb makes.
     pub fn new(by: HostId) -> Data {
         let first = Timeline { epoch: Epoch(1), by, start: Lsn(0) };
-        Data { system: SystemId(7_000 + u64::from(by)), timelines: vec![first], end: Lsn(0), clean: true }
+        Data {
+            system: SystemId(7_000 + u64::from(by)),
+            timelines: vec![first],
+            end: Lsn(0),
+            clean: true,
+            signal: false,
+        }
     }
 
     /// The timeline that holds its last record. A timeline that was switched to but has no record yet doesn't count.
@@ -69,6 +79,17 @@ impl Data {
     /// The timeline a promotion or start would write.
     pub fn timeline(&self) -> Option<&Timeline> {
         self.timelines.last()
+    }
+
+    /// What its history file says.
+    pub fn forks(&self) -> Arc<BTreeMap<Epoch, Position>> {
+        let mut before = Epoch(0);
+        let forks = self.timelines.iter().map(|timeline| {
+            let fork = Position { epoch: before, lsn: timeline.start };
+            before = timeline.epoch;
+            (timeline.epoch, fork)
+        });
+        Arc::new(forks.collect())
     }
 
     /// Whether a standby with this data can stream from `source`, as PostgreSQL judges: the source's history names the
@@ -84,7 +105,9 @@ impl Data {
 
     /// Whether a record of timeline (`epoch`, `by`) at `lsn` is part of this copy.
     pub fn holds(&self, epoch: Epoch, by: HostId, lsn: Lsn) -> bool {
-        let Some(at) = self.timelines.iter().position(|t| t.epoch == epoch && t.by == by) else { return false };
+        let Some(at) = self.timelines.iter().position(|t| t.epoch == epoch && t.by == by) else {
+            return false;
+        };
         lsn <= self.timelines.get(at + 1).map_or(self.end, |next| next.start.min(self.end))
     }
 }

@@ -1,7 +1,7 @@
 //! A fake etcd: records with revisions, transactions over them. What the network does to requests is not its affair.
 
-use primacy_core::store::{Answer, Leader, Record, Request, Response, Txn, View};
 use primacy_core::Revision;
+use primacy_core::store::{Answer, Leader, Record, Request, Response, Txn, View};
 use std::sync::Arc;
 
 /// The store as a value.
