@@ -1,3 +1,5 @@
 //! The agent beside each PostgreSQL instance.
 
+mod config;
+
 fn main() {}

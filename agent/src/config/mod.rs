@@ -1,0 +1,361 @@
+//! The configuration file: Patroni's YAML, read into settings.
+
+mod known;
+mod raw;
+#[cfg(test)]
+mod tests;
+
+use primacy_core::{BadConfig, Config, Name, Span};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Everything the agent was told.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The cluster.
+    pub scope: String,
+    /// This member.
+    pub name: Name,
+    /// Everything in the store lies below it. Begins and ends with a slash.
+    pub prefix: String,
+    /// `host:port` of the members of the store.
+    pub etcd: Vec<String>,
+    /// See [`Rest`].
+    pub rest: Rest,
+    /// See [`Postgres`].
+    pub postgres: Postgres,
+    /// See [`Bootstrap`].
+    pub bootstrap: Bootstrap,
+    /// What the core is told.
+    pub core: Config,
+    /// How often idle state is looked at and published.
+    pub loop_wait: Duration,
+    /// As published; other tools look at them.
+    pub tags: serde_json::Map<String, serde_json::Value>,
+    /// See [`Log`].
+    pub log: Log,
+    /// Known keys of the file that have no effect yet.
+    pub ignored: Vec<String>,
+}
+
+/// The REST interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rest {
+    /// Where it listens.
+    pub listen: Address,
+    /// Where others find it.
+    pub connect: Address,
+}
+
+/// The local PostgreSQL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Postgres {
+    /// `listen_addresses`, comma separated.
+    pub listen_addresses: String,
+    /// Where others find it.
+    pub connect: Address,
+    /// Its port here.
+    pub port: u16,
+    /// The data directory.
+    pub data_dir: PathBuf,
+    /// Where its programs are; on the `PATH` if none.
+    pub bin_dir: Option<PathBuf>,
+    /// The database the agent connects to.
+    pub database: String,
+    /// The password file for its tools.
+    pub pgpass: Option<PathBuf>,
+    /// Who the agent is.
+    pub superuser: Login,
+    /// Who a standby is.
+    pub replication: Login,
+    /// Server settings.
+    pub parameters: BTreeMap<String, String>,
+    /// The lines of `pg_hba.conf`, if it is the agent's to write.
+    pub hba: Vec<String>,
+}
+
+/// A PostgreSQL role and its password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Login {
+    /// The role.
+    pub username: String,
+    /// Its password.
+    pub password: Option<String>,
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.username)
+    }
+}
+
+/// How the first data directory of a cluster is made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Bootstrap {
+    /// Options of initdb: `name` or `name=value`.
+    pub initdb: Vec<String>,
+}
+
+/// How the log looks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// Lines of JSON instead of text.
+    pub json: bool,
+    /// The least level that is written.
+    pub level: tracing::Level,
+}
+
+/// A host and a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// Name or address, without brackets.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// What is wrong with a configuration file. One line for each mistake.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.join("\n"))]
+pub struct Invalid(pub Vec<String>);
+
+impl Invalid {
+    fn one(mistake: impl Into<String>) -> Invalid {
+        Invalid(vec![mistake.into()])
+    }
+}
+
+impl Settings {
+    /// Reads the text of a file.
+    ///
+    /// # Errors
+    /// Names each mistake that was found with its key.
+    pub fn parse(yaml: &str) -> Result<Settings, Invalid> {
+        let document: serde_json::Value =
+            serde_saphyr::from_str(yaml).map_err(|error| Invalid::one(error.to_string()))?;
+        let ignored = known::check(&document).map_err(Invalid)?;
+        let file: raw::File =
+            serde_saphyr::from_str(yaml).map_err(|error| Invalid::one(error.to_string()))?;
+        build(file, document, ignored)
+    }
+}
+
+fn build(file: raw::File, document: serde_json::Value, ignored: Vec<String>) -> Result<Settings, Invalid> {
+    let mut wrong = Wrong::default();
+    let scope = wrong.required("scope", file.scope);
+    let name = wrong.required("name", file.name);
+    let rest_listen = wrong.required("restapi.listen", file.restapi.listen);
+    let rest_listen = wrong.address("restapi.listen", &rest_listen, 8008);
+    let rest_connect = match file.restapi.connect_address {
+        Some(text) => wrong.address("restapi.connect_address", &text, rest_listen.port),
+        None => rest_listen.clone(),
+    };
+    let etcd = wrong.hosts(file.etcd3.hosts()).or_else(|| wrong.hosts(file.etcd.hosts()));
+    if etcd.is_none() {
+        wrong.push("etcd3.hosts: missing; name at least one member of etcd as host:port");
+    }
+    if ["https"].contains(&file.etcd3.protocol.as_deref().unwrap_or("http")) {
+        wrong.push("etcd3.protocol: TLS towards etcd isn't supported yet");
+    }
+    let core = core_config(&name, &file.bootstrap.dcs, &file.tags, &mut wrong);
+    let tags = match document.get("tags") {
+        Some(serde_json::Value::Object(map)) => map.clone(),
+        Some(_) | None => serde_json::Map::new(),
+    };
+    let loop_wait = file.bootstrap.dcs.loop_wait.unwrap_or(1).max(1);
+    let initdb = file.bootstrap.initdb.into_iter().flat_map(raw::Switch::into_options).collect();
+    let namespace = file.namespace.unwrap_or_else(|| "service".to_owned());
+    let log = log_settings(&file.log, &mut wrong);
+    let mut parameters = file.bootstrap.dcs.postgresql.parameters;
+    parameters.extend(file.postgresql.parameters.clone());
+    let bootstrap_hba = if file.bootstrap.pg_hba.is_empty() {
+        file.bootstrap.dcs.postgresql.pg_hba
+    } else {
+        file.bootstrap.pg_hba
+    };
+    let hba = if file.postgresql.pg_hba.is_empty() { bootstrap_hba } else { file.postgresql.pg_hba.clone() };
+    let postgres = postgres(file.postgresql, parameters, hba, &mut wrong);
+    let prefix = prefix(&namespace, &scope);
+    if !wrong.0.is_empty() {
+        return Err(Invalid(wrong.0));
+    }
+    Ok(Settings {
+        prefix,
+        scope,
+        name: name.as_str().into(),
+        etcd: etcd.unwrap_or_default(),
+        rest: Rest { listen: rest_listen, connect: rest_connect },
+        postgres,
+        bootstrap: Bootstrap { initdb },
+        core,
+        loop_wait: Duration::from_secs(loop_wait),
+        tags,
+        log,
+        ignored,
+    })
+}
+
+/// Mistakes found so far.
+#[derive(Default)]
+struct Wrong(Vec<String>);
+
+impl Wrong {
+    fn push(&mut self, mistake: impl Into<String>) {
+        self.0.push(mistake.into());
+    }
+
+    fn required(&mut self, key: &str, value: Option<String>) -> String {
+        match value {
+            Some(value) if !value.is_empty() => value,
+            Some(_) | None => {
+                self.push(format!("{key}: missing"));
+                String::new()
+            }
+        }
+    }
+
+    fn address(&mut self, key: &str, text: &str, default_port: u16) -> Address {
+        match parse_address(text, default_port) {
+            Some(address) => address,
+            None => {
+                if !text.is_empty() {
+                    self.push(format!("{key}: expected host:port, found {text:?}"));
+                }
+                Address { host: String::new(), port: default_port }
+            }
+        }
+    }
+
+    fn hosts(&mut self, hosts: Vec<String>) -> Option<Vec<String>> {
+        let hosts: Vec<_> =
+            hosts.iter().map(|text| self.address("etcd3.hosts", text, 2379).to_string()).collect();
+        (!hosts.is_empty()).then_some(hosts)
+    }
+}
+
+/// `host:port`, `[v6]:port`, or a host alone.
+fn parse_address(text: &str, default_port: u16) -> Option<Address> {
+    let text = text.trim().trim_start_matches("http://").trim_end_matches('/');
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !host.contains(':') || host.starts_with('[') => (host, port.parse().ok()?),
+        Some(_) | None => (text, default_port),
+    };
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let host = if host == "*" || host.is_empty() { "0.0.0.0" } else { host };
+    (!text.is_empty()).then(|| Address { host: host.to_owned(), port })
+}
+
+/// `/NAMESPACE/SCOPE/`, with repeated slashes squeezed.
+fn prefix(namespace: &str, scope: &str) -> String {
+    let parts = namespace.split('/').chain([scope]).filter(|part| !part.is_empty());
+    let mut prefix = String::from("/");
+    parts.for_each(|part| {
+        prefix.push_str(part);
+        prefix.push('/');
+    });
+    prefix
+}
+
+fn postgres(
+    section: raw::Postgresql,
+    parameters: BTreeMap<String, Option<String>>,
+    hba: Vec<String>,
+    wrong: &mut Wrong,
+) -> Postgres {
+    let listen = wrong.required("postgresql.listen", section.listen);
+    let data_dir = wrong.required("postgresql.data_dir", section.data_dir);
+    if !data_dir.is_empty() && !data_dir.starts_with('/') {
+        wrong.push("postgresql.data_dir: must be an absolute path");
+    }
+    let (addresses, port) = listen.rsplit_once(':').unwrap_or((&listen, "5432"));
+    let port = port.parse().unwrap_or_else(|_| {
+        wrong.push(format!("postgresql.listen: expected host[,host...]:port, found {listen:?}"));
+        5432
+    });
+    let first = addresses.split(',').next().unwrap_or_default().to_owned();
+    let connect = section.connect_address.unwrap_or_else(|| format!("{first}:{port}"));
+    let connect = wrong.address("postgresql.connect_address", &connect, port);
+    let auth = section.authentication;
+    let superuser = auth.superuser.into_login("postgres");
+    let replication = match auth.replication.username {
+        Some(_) => auth.replication.into_login("replicator"),
+        None => superuser.clone(),
+    };
+    Postgres {
+        listen_addresses: addresses.to_owned(),
+        connect,
+        port,
+        data_dir: data_dir.into(),
+        bin_dir: section.bin_dir.filter(|dir| !dir.is_empty()).map(PathBuf::from),
+        database: section.database.unwrap_or_else(|| "postgres".to_owned()),
+        pgpass: section.pgpass.map(PathBuf::from),
+        superuser,
+        replication,
+        parameters: parameters.into_iter().filter_map(|(name, value)| Some((name, value?))).collect(),
+        hba,
+    }
+}
+
+fn core_config(name: &str, dcs: &raw::Dcs, tags: &raw::Tags, wrong: &mut Wrong) -> Config {
+    let ttl = dcs.ttl.unwrap_or(5);
+    let mut config = Config::new(Name::from(name), Span::secs(ttl));
+    if ttl < 5 {
+        config.demote_lead = Span(config.ttl.0 / 5);
+    }
+    if let Some(bytes) = dcs.maximum_lag_on_failover {
+        config.lag_bytes_max = bytes;
+    }
+    config.priority = tags.priority();
+    if dcs.retry_timeout.is_some_and(|seconds| seconds < 1) {
+        wrong.push("bootstrap.dcs.retry_timeout: must be at least 1");
+    }
+    if let Err(bad) = config.validate() {
+        wrong.push(in_words_of_the_file(&bad));
+    }
+    config
+}
+
+/// The core's settings follow from a few keys; a mistake is told in terms of these.
+fn in_words_of_the_file(bad: &BadConfig) -> String {
+    let key = match bad.field {
+        "ttl" | "stop_budget" | "beat_every" => "bootstrap.dcs.ttl",
+        "store_patience" | "retry_after" => "bootstrap.dcs.retry_timeout",
+        other => other,
+    };
+    format!("{key}: {}", bad.rule)
+}
+
+fn log_settings(log: &raw::Log, wrong: &mut Wrong) -> Log {
+    let json = match log.r#type.as_deref() {
+        None | Some("plain") => false,
+        Some("json") => true,
+        Some(other) => {
+            wrong.push(format!("log.type: plain or json, not {other:?}"));
+            false
+        }
+    };
+    let level = match log.level.as_deref().map(str::to_ascii_uppercase).as_deref() {
+        None | Some("INFO") => tracing::Level::INFO,
+        Some("DEBUG") => tracing::Level::DEBUG,
+        Some("WARNING" | "WARN") => tracing::Level::WARN,
+        Some("ERROR" | "CRITICAL") => tracing::Level::ERROR,
+        Some("TRACE") => tracing::Level::TRACE,
+        Some(other) => {
+            wrong.push(format!("log.level: DEBUG, INFO, WARNING or ERROR, not {other:?}"));
+            tracing::Level::INFO
+        }
+    };
+    Log { json, level }
+}

@@ -1,0 +1,157 @@
+//! The file as it is written. Every key is optional here; what must be there is checked with the rest.
+
+use super::Login;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct File {
+    pub scope: Option<String>,
+    pub namespace: Option<String>,
+    pub name: Option<String>,
+    pub restapi: Restapi,
+    pub etcd: Etcd,
+    pub etcd3: Etcd,
+    pub bootstrap: Bootstrap,
+    pub postgresql: Postgresql,
+    pub tags: Tags,
+    pub log: Log,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Restapi {
+    pub listen: Option<String>,
+    pub connect_address: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Etcd {
+    pub host: Option<String>,
+    pub hosts: Option<OneOrMany>,
+    pub protocol: Option<String>,
+}
+
+/// A list, or one text with commas.
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub(super) enum OneOrMany {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl Etcd {
+    pub(super) fn hosts(&self) -> Vec<String> {
+        let trimmed = |text: &str| text.split(',').map(|host| host.trim().to_owned()).collect();
+        match (&self.hosts, &self.host) {
+            (Some(OneOrMany::Many(hosts)), _) => hosts.clone(),
+            (Some(OneOrMany::One(text)), _) => trimmed(text),
+            (None, Some(text)) => trimmed(text),
+            (None, None) => Vec::new(),
+        }
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Bootstrap {
+    pub dcs: Dcs,
+    pub initdb: Vec<Switch>,
+    pub pg_hba: Vec<String>,
+}
+
+/// An option of initdb: a name, or a name with its value.
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub(super) enum Switch {
+    Alone(String),
+    Valued(BTreeMap<String, String>),
+}
+
+impl Switch {
+    pub(super) fn into_options(self) -> Vec<String> {
+        match self {
+            Switch::Alone(name) => vec![name],
+            Switch::Valued(map) => map.into_iter().map(|(name, value)| format!("{name}={value}")).collect(),
+        }
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Dcs {
+    pub ttl: Option<u64>,
+    pub loop_wait: Option<u64>,
+    pub retry_timeout: Option<u64>,
+    pub maximum_lag_on_failover: Option<u64>,
+    pub postgresql: DcsPostgresql,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct DcsPostgresql {
+    /// As text, so that what PostgreSQL gets is what the file says (`on`, `0700`).
+    pub parameters: BTreeMap<String, Option<String>>,
+    pub pg_hba: Vec<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Postgresql {
+    pub listen: Option<String>,
+    pub connect_address: Option<String>,
+    pub data_dir: Option<String>,
+    pub bin_dir: Option<String>,
+    pub database: Option<String>,
+    pub pgpass: Option<String>,
+    pub authentication: Authentication,
+    pub parameters: BTreeMap<String, Option<String>>,
+    pub pg_hba: Vec<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Authentication {
+    pub superuser: Credentials,
+    pub replication: Credentials,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Credentials {
+    pub username: Option<String>,
+    pub password: Option<String>,
+}
+
+impl Credentials {
+    pub(super) fn into_login(self, default: &str) -> Login {
+        Login { username: self.username.unwrap_or_else(|| default.to_owned()), password: self.password }
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Tags {
+    pub nofailover: Option<bool>,
+    pub failover_priority: Option<i64>,
+}
+
+impl Tags {
+    /// `nofailover` wins if both are given.
+    pub(super) fn priority(&self) -> u32 {
+        match (self.nofailover, self.failover_priority) {
+            (Some(true), _) => 0,
+            (Some(false), _) => self.failover_priority.unwrap_or(1).max(1).try_into().unwrap_or(u32::MAX),
+            (None, priority) => priority.unwrap_or(1).max(0).try_into().unwrap_or(u32::MAX),
+        }
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Log {
+    pub r#type: Option<String>,
+    pub level: Option<String>,
+}

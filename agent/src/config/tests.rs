@@ -1,0 +1,145 @@
+use super::*;
+
+const GOOD: &str = "
+scope: batman
+name: postgresql0
+restapi:
+  listen: 127.0.0.1:8008
+etcd3:
+  hosts: 127.0.0.1:2379,127.0.0.1:22379
+bootstrap:
+  dcs:
+    loop_wait: 2
+    synchronous_mode: off
+    postgresql:
+      parameters: {max_connections: 100, wal_log_hints: on, work_mem: 1_000}
+  initdb: [{encoding: UTF8}, data-checksums]
+  pg_hba: [host all all 127.0.0.1/32 md5]
+postgresql:
+  listen: 127.0.0.1,localhost:5433
+  data_dir: /data/pg0
+  authentication:
+    superuser: {username: postgres, password: zalando}
+    replication: {username: replicator, password: rep-pass}
+  parameters: {log_file_mode: 0640, max_connections: 200}
+tags: {failover_priority: 3, clonefrom: false}
+";
+
+fn good() -> Settings {
+    Settings::parse(GOOD).expect("a good file")
+}
+
+/// The mistakes named for the good file with one line replaced.
+fn mistakes(line: &str, by: &str) -> String {
+    assert!(GOOD.contains(line), "{line}");
+    Settings::parse(&GOOD.replace(line, by)).expect_err("a bad file").to_string()
+}
+
+#[test]
+fn a_patroni_file_is_read() {
+    let settings = good();
+    assert_eq!(settings.prefix, "/service/batman/");
+    assert_eq!(settings.etcd, ["127.0.0.1:2379", "127.0.0.1:22379"]);
+    assert_eq!(settings.rest.connect.to_string(), "127.0.0.1:8008");
+    assert_eq!(settings.postgres.listen_addresses, "127.0.0.1,localhost");
+    assert_eq!(settings.postgres.connect.to_string(), "127.0.0.1:5433");
+    assert_eq!(settings.bootstrap.initdb, ["encoding=UTF8", "data-checksums"]);
+    assert_eq!(settings.postgres.hba, ["host all all 127.0.0.1/32 md5"]);
+    assert_eq!(settings.core.ttl, Span::secs(5));
+    assert_eq!(settings.core.priority, 3);
+    assert_eq!(settings.loop_wait, Duration::from_secs(2));
+    assert_eq!(settings.ignored, ["bootstrap.dcs.synchronous_mode"]);
+}
+
+#[test]
+fn parameters_stay_as_they_are_written_and_the_file_wins() {
+    let parameters = good().postgres.parameters;
+    let expected = [
+        ("log_file_mode", "0640"),
+        ("max_connections", "200"),
+        ("wal_log_hints", "on"),
+        ("work_mem", "1_000"),
+    ];
+    assert!(parameters.iter().map(|(name, value)| (name.as_str(), value.as_str())).eq(expected));
+}
+
+#[test]
+fn a_mistake_is_named_with_its_key() {
+    let cases = [
+        (
+            "  data_dir: /data/pg0",
+            "  data_dri: /data/pg0",
+            "postgresql.data_dri: unknown key; did you mean \"data_dir\"?",
+        ),
+        ("name: postgresql0", "nmae: postgresql0", "nmae: unknown key; did you mean \"name\"?"),
+        ("name: postgresql0", "zzz: 1", "zzz: unknown key"),
+        ("  data_dir: /data/pg0", "  data_dir: pg0", "postgresql.data_dir: must be an absolute path"),
+        ("name: postgresql0", "", "name: missing"),
+        (
+            "  listen: 127.0.0.1:8008",
+            "  listen: 127.0.0.1:http",
+            "restapi.listen: expected host:port, found \"127.0.0.1:http\"",
+        ),
+        (
+            "  hosts: 127.0.0.1:2379,127.0.0.1:22379",
+            "  hosts: []",
+            "etcd3.hosts: missing; name at least one member of etcd as host:port",
+        ),
+        ("    loop_wait: 2", "    ttl: 2", "bootstrap.dcs.ttl: must be at least 3 s"),
+        ("    loop_wait: 2", "    retry_timeout: 0", "bootstrap.dcs.retry_timeout: must be at least 1"),
+        (
+            "restapi:\n  listen: 127.0.0.1:8008",
+            "restapi: 8008",
+            "restapi: expected a section with keys of its own",
+        ),
+        ("scope: batman", "scope: batman\nlog: {type: xml}", "log.type: plain or json, not \"xml\""),
+    ];
+    for (line, by, message) in cases {
+        assert_eq!(mistakes(line, by), message);
+    }
+}
+
+#[test]
+fn all_mistakes_are_named_at_once() {
+    let text = mistakes("scope: batman\nname: postgresql0", "");
+    assert_eq!(text, "scope: missing\nname: missing");
+}
+
+#[test]
+fn what_isn_t_yaml_is_refused_with_the_place() {
+    assert!(mistakes("scope: batman", "scope: [batman").contains("line"));
+    assert!(mistakes("scope: batman", "scope: batman\nscope: robin").contains("duplicate"));
+}
+
+#[test]
+fn the_shortest_lease_leaves_time_for_an_orderly_stop() {
+    for (ttl, lead) in [(3, 600), (4, 800), (5, 1000), (30, 1000)] {
+        let settings =
+            Settings::parse(&GOOD.replace("loop_wait: 2", &format!("ttl: {ttl}"))).expect("a good ttl");
+        assert_eq!(settings.core.demote_lead, Span::millis(lead), "ttl {ttl}");
+    }
+}
+
+#[test]
+fn who_must_not_lead_has_no_priority() {
+    let cases = [
+        ("nofailover: true", 0),
+        ("failover_priority: 0", 0),
+        ("failover_priority: -1", 0),
+        ("nofailover: true, failover_priority: 5", 0),
+        ("nofailover: no", 1),
+        ("clonefrom: true", 1),
+    ];
+    for (tags, priority) in cases {
+        let yaml = GOOD.replace("failover_priority: 3, clonefrom: false", tags);
+        assert_eq!(Settings::parse(&yaml).expect("good tags").core.priority, priority, "{tags}");
+    }
+}
+
+#[test]
+fn addresses_may_lack_the_port_or_have_brackets() {
+    let cases = [("a", "a:2379"), ("[::1]:1", "[::1]:1"), ("::1", "[::1]:2379"), ("*:5", "0.0.0.0:5")];
+    for (text, address) in cases {
+        assert_eq!(parse_address(text, 2379).expect("an address").to_string(), address);
+    }
+}
