@@ -22,8 +22,7 @@ impl Node {
     pub(crate) fn standing(&self) -> Option<(Right, Time)> {
         let Instance::Standby { data, .. } = &self.instance else { return None };
         let (reign, rule) = (self.view.reign.as_ref()?, self.view.rule.as_ref()?);
-        let by_hand = self.saved.lineage.iter().any(|(_, nonce)| *nonce == UNORDERED);
-        if self.config.priority == 0 || by_hand || reign.epoch < self.saved.highest {
+        if self.config.priority == 0 || self.is_promoted_by_hand() || reign.epoch < self.saved.highest {
             return None;
         }
         let listed = rule.electable.get(&self.config.me) == Some(&self.saved.copy);
@@ -35,6 +34,11 @@ impl Node {
         }
         let known = lineage::contains(&self.view, rule.epoch, &self.saved, data.position);
         (listed && known == Some(true)).then(|| (Right::Listed, self.listed_from(reign)))
+    }
+
+    /// Whether somebody promoted this copy without an order.
+    pub(crate) fn is_promoted_by_hand(&self) -> bool {
+        self.saved.lineage.iter().any(|(_, nonce)| *nonce == UNORDERED)
     }
 
     /// Whether the store still names this node as holder: nobody else can have been elected, no wait is needed.

@@ -75,6 +75,8 @@ pub enum Frozen {
     ForeignData(Foreign),
     /// Another manager runs this cluster.
     ForeignCluster,
+    /// Somebody promoted this copy without an order, and it may be the only one that goes so far.
+    PromotedByHand,
 }
 
 impl fmt::Display for Right {
@@ -106,6 +108,9 @@ impl fmt::Display for Frozen {
             }
             Frozen::ForeignData(Foreign::RunsElsewhere) => {
                 f.write_str("a PostgreSQL that this agent did not start runs on the data directory")
+            }
+            Frozen::PromotedByHand => {
+                f.write_str("somebody promoted this copy without an order, and no other primary is in sight")
             }
             Frozen::ForeignCluster => f.write_str("another manager has initialised this scope in the store"),
         }

@@ -55,24 +55,17 @@ pub fn contains(view: &View, epoch: Epoch, saved: &Saved, position: Position) ->
 /// source follows in turn. The copy's own history file must agree. Anything else (somebody promoted by hand, say)
 /// stays unknown, and makes the copy one that isn't contained.
 pub fn followed(view: &View, saved: &Saved, data: &Data) -> Vec<(Epoch, Nonce)> {
-    let epoch = data.position.epoch;
-    let (Some((last, nonce)), Some(new)) = (saved.lineage.last().copied(), view.epochs.get(&epoch)) else {
+    let Some((last, nonce)) = saved.lineage.last().copied() else { return Vec::new() };
+    let Some(source) = view.epochs.get(&last).filter(|record| record.nonce == nonce) else {
         return Vec::new();
     };
-    let Some(known) = view.epochs.get(&last).filter(|known| last < epoch && known.nonce == nonce) else {
-        return Vec::new();
-    };
-    let agrees = |epoch: &Epoch| {
-        view.epochs.get(epoch).and_then(|record| record.fork) == data.forks.get(epoch).copied()
-    };
-    match path(view, epoch) {
-        Some(path) => {
-            let new: Vec<_> = path.into_iter().filter(|(epoch, _)| *epoch > last).collect();
-            if new.iter().all(|(epoch, _)| agrees(epoch)) { new } else { Vec::new() }
-        }
-        None if new.holder == known.holder => alloc::vec![(epoch, new.nonce)],
-        None => Vec::new(),
-    }
+    let newer = data.forks.iter().filter(|(epoch, _)| **epoch > last && **epoch <= data.position.epoch);
+    let learnt = newer.map(|(epoch, fork)| {
+        let record = view.epochs.get(epoch)?;
+        let known = record.fork.map_or(record.holder == source.holder, |verified| verified == *fork);
+        known.then_some((*epoch, record.nonce))
+    });
+    learnt.collect::<Option<_>>().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -144,27 +137,34 @@ mod tests {
         assert_eq!(contains(&history(), Epoch(3), &saved(&[(1, 10)]), at(1, 1)), None);
     }
 
-    /// A copy at 250 of this epoch, whose history file says what the store says, but for `other`.
-    fn data(epoch: u32, other: &[(u32, Position)]) -> Data {
-        let forks = [(1, at(0, 0)), (2, at(1, 100)), (4, at(2, 200))];
-        let forks = forks.iter().chain(other).map(|(epoch, fork)| (Epoch(*epoch), *fork)).collect();
-        Data { system: crate::SystemId(1), position: at(epoch, 250), forks: alloc::sync::Arc::new(forks) }
+    /// A copy at 250 of the last of these timelines.
+    fn data(forks: &[(u32, Position)]) -> Data {
+        let position = at(forks.last().unwrap().0, 250);
+        let forks = forks.iter().map(|(epoch, fork)| (Epoch(*epoch), *fork)).collect();
+        Data { system: crate::SystemId(1), position, forks: alloc::sync::Arc::new(forks) }
     }
 
     #[test]
     fn a_timeline_that_the_source_went_on_to_is_learnt() {
         let view = history();
-        let on = |lineage: &[(u32, u64)], epoch| followed(&view, &saved(lineage), &data(epoch, &[]));
-        assert_eq!(on(&[(1, 10)], 1), []);
-        assert_eq!(on(&[(1, 10)], 4), [(Epoch(2), Nonce(20)), (Epoch(4), Nonce(40))]);
-        assert_eq!(on(&[(1, 10), (2, 20)], 3), [(Epoch(3), Nonce(30))], "the source's own, not verified yet");
-        assert_eq!(on(&[(1, 10), (2, 21)], 4), [], "the source was another one");
-        assert_eq!(on(&[(1, 10), (2, 20)], 9), [], "nobody won it");
+        let verified = data(&[(1, at(0, 0)), (2, at(1, 100)), (4, at(2, 200))]);
+        let own = data(&[(1, at(0, 0)), (2, at(1, 100)), (3, at(2, 150))]);
+        let on = |lineage: &[(u32, u64)], data| followed(&view, &saved(lineage), data);
+        assert_eq!(on(&[(1, 10), (2, 20), (4, 40)], &verified), []);
+        assert_eq!(on(&[(1, 10)], &verified), [(Epoch(2), Nonce(20)), (Epoch(4), Nonce(40))]);
+        assert_eq!(
+            on(&[(1, 10), (2, 20)], &own),
+            [(Epoch(3), Nonce(30))],
+            "the source's own, not verified yet"
+        );
+        assert_eq!(on(&[(1, 10)], &own), [(Epoch(2), Nonce(20)), (Epoch(3), Nonce(30))], "both");
+        assert_eq!(on(&[(1, 10), (2, 21)], &verified), [], "the source was another one");
+        assert_eq!(on(&[(1, 10)], &data(&[(1, at(0, 0)), (9, at(1, 90))])), [], "nobody won it");
     }
 
     #[test]
     fn a_timeline_of_the_right_number_that_forked_elsewhere_is_not_learnt() {
-        let by_hand = data(4, &[(4, at(2, 199))]);
+        let by_hand = data(&[(1, at(0, 0)), (2, at(1, 100)), (4, at(2, 199))]);
         assert_eq!(followed(&history(), &saved(&[(1, 10), (2, 20)]), &by_hand), []);
     }
 
@@ -173,7 +173,8 @@ mod tests {
         let mut view = history();
         let record = EpochRecord { epoch: Epoch(5), holder: "b".into(), nonce: Nonce(50), fork: None };
         view.put(Record::Epoch(record), Revision(9));
-        assert_eq!(followed(&view, &saved(&[(1, 10), (2, 20)]), &data(5, &[])), []);
+        let copy = data(&[(1, at(0, 0)), (2, at(1, 100)), (5, at(2, 200))]);
+        assert_eq!(followed(&view, &saved(&[(1, 10), (2, 20)]), &copy), []);
     }
 
     #[test]

@@ -203,6 +203,12 @@ impl Node {
             && self.authority().is_some_and(|end| now < end)
     }
 
+    /// Why this node can't go on by itself, if so (invariant I16: no node is stuck without saying why).
+    pub fn needs_operator(&self) -> Option<Frozen> {
+        let by_hand = self.is_promoted_by_hand().then_some(Frozen::PromotedByHand);
+        self.frozen.or(by_hand)
+    }
+
     fn absorb(&mut self, out: &mut Out, input: Input) {
         match input {
             Input::Wake => {}
@@ -237,7 +243,9 @@ impl Node {
     /// well be the same as that of an elected reign (hazard C01).
     pub(crate) fn notice_unordered_promotion(&mut self) {
         let epoch = match &self.instance {
-            Instance::Primary { data, .. } | Instance::Stopped { data, signal: false, .. } => data.position.epoch,
+            Instance::Primary { data, .. } | Instance::Stopped { data, signal: false, .. } => {
+                data.position.epoch
+            }
             _ => return,
         };
         let record = self.view.epochs.get(&epoch);

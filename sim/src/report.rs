@@ -36,10 +36,6 @@ pub fn failure(seed: u64, plan: &Plan, shrunk: Option<&Plan>, outcome: &Outcome)
             line(format!("   {told}"));
         }
     }
-    if std::env::var_os("DBG").is_some() {
-        line(format!("{:#?}", outcome.world.hosts[0].node()));
-        line(format!("{:#?}", outcome.world.hosts[0].order));
-    }
     for row in hosts(&outcome.world) {
         line(format!("last    {row}"));
     }
@@ -136,5 +132,10 @@ pub fn below_floor(counts: &Counts, seeds: u64) -> Vec<String> {
         let (reached, floor) = (counts.told.get(word).copied().unwrap_or(0), per_thousand * seeds / 1_000);
         (reached < floor).then(|| format!("{word}: {reached}, at least {floor} expected"))
     });
-    missed.collect()
+    let mut missed: Vec<_> = missed.collect();
+    let flagged = counts.roles.get("(needs an operator)").copied().unwrap_or(0);
+    if flagged > seeds / 500 + 1 {
+        missed.push(format!("{flagged} runs ended with a call for an operator, more than one in 500"));
+    }
+    missed
 }

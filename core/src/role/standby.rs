@@ -50,7 +50,9 @@ impl Node {
         if self.is_contained(data) == Some(false) || self.is_of_another_bootstrap() {
             self.tell_not_contained(out, data);
             self.order(out, Op::SetAside);
-        } else {
+        } else if !self.is_promoted_by_hand() {
+            // Its WAL may look like that of an elected reign, and others would take it: it stays down until it is
+            // known to be superfluous, or a person decides.
             self.order(out, Op::StartStandby);
         }
     }
