@@ -1,3 +1,248 @@
-//! Placeholder.
+//! `cargo lab`: clusters of real processes on this machine, with faults.
 
-fn main() {}
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result, bail};
+use clap::{Parser, Subcommand};
+use primacy_tests::faults::{self, Fault, Outcome};
+use primacy_tests::lab::{Lab, Options, inner_role};
+use primacy_tests::network::Host;
+use primacy_tests::report::{self, Live};
+use primacy_tests::{packages, place};
+
+/// Clusters of real etcd, agents and PostgreSQL on three hosts, with faults and clients that count.
+#[derive(Parser)]
+#[command(name = "cargo lab", version)]
+struct Arguments {
+    /// The lab's name; several may be up at the same time.
+    #[arg(long, global = true, default_value = "lab")]
+    name: String,
+    /// Dynamic configuration at bootstrap, beyond the agent's defaults, for example `--set ttl=20`.
+    #[arg(long = "set", global = true, value_name = "KEY=VALUE")]
+    dynamic: Vec<String>,
+    #[command(subcommand)]
+    act: Act,
+}
+
+#[derive(Subcommand)]
+enum Act {
+    /// Starts a lab in the background and waits until three nodes stream.
+    Up {
+        /// Only network, hosts and etcd; no agents.
+        #[arg(long)]
+        bare: bool,
+    },
+    /// Shows how everything is.
+    Status {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Inflicts faults, one after the other, and judges what came of them. Without a running lab, one is started for
+    /// them and taken down afterwards.
+    Fault {
+        /// Ids of faults, `all` or `quick`; none lists them.
+        ids: Vec<String>,
+        /// How often each one is run.
+        #[arg(long, default_value_t = 1)]
+        times: usize,
+        /// Prints JSON instead of text.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Runs a program in the network of a host.
+    Exec {
+        /// h1, h2, h3 or client.
+        host: String,
+        /// The program and its arguments.
+        #[arg(trailing_var_arg = true, required = true)]
+        command: Vec<String>,
+    },
+    /// Ends the lab and removes all of it.
+    Down,
+}
+
+fn main() -> ExitCode {
+    let all: Vec<String> = std::env::args().collect();
+    let done = inner_role(&all).map_or_else(|| act(Arguments::parse()), |inner| inner.map(|()| true));
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("lab: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Whether all went well.
+fn act(arguments: Arguments) -> Result<bool> {
+    let options = options(&arguments)?;
+    match arguments.act {
+        Act::Up { bare } => up(&options, bare),
+        Act::Status { json } => status(&options.name, json),
+        Act::Fault { ids, .. } if ids.is_empty() => list(),
+        Act::Fault { ids, times, json } => fault(&options, &ids, times, json),
+        Act::Exec { host, command } => exec(&options.name, &host, &command),
+        Act::Down => down(&options.name),
+    }
+}
+
+fn options(arguments: &Arguments) -> Result<Options> {
+    let pair = |text: &String| {
+        let (key, value) =
+            text.split_once('=').with_context(|| format!("--set {text}: KEY=VALUE is needed"))?;
+        Ok((key.to_string(), value.to_string()))
+    };
+    let dynamic = arguments.dynamic.iter().map(pair).collect::<Result<_>>()?;
+    Ok(Options { name: arguments.name.clone(), agent: place::agent(), dynamic })
+}
+
+fn up(options: &Options, bare: bool) -> Result<bool> {
+    packages::check()?;
+    let lab = Lab::start(options)?;
+    if !bare {
+        faults::prepare(&lab).inspect_err(|_| keep_logs(&lab, "up"))?;
+    }
+    lab.detach()?;
+    println!("The lab is up below {}.", place::of_lab(&options.name).display());
+    status(&options.name, false)
+}
+
+fn status(name: &str, json: bool) -> Result<bool> {
+    let status = Lab::find(name)?.status()?;
+    if json {
+        println!("{}", serde_json::to_string_pretty(&status)?);
+        return Ok(true);
+    }
+    println!("host    address      etcd    agent   guard   postmaster  backends");
+    let pid = |pid: Option<i32>| pid.map_or("-".to_string(), |pid| pid.to_string());
+    for host in status.hosts.iter().filter(|host| host.on) {
+        let (etcd, agent, guard) = (pid(host.etcd), pid(host.agent), pid(host.guard));
+        let (address, postmaster) = (host.host.address(), pid(host.postmaster));
+        let name = host.host;
+        println!(
+            "{name:<7} {address:<12} {etcd:<7} {agent:<7} {guard:<7} {postmaster:<11} {}",
+            host.backends
+        );
+    }
+    for rule in &status.rules {
+        println!("network: {}", serde_json::to_string(rule)?);
+    }
+    Ok(true)
+}
+
+fn list() -> Result<bool> {
+    for fault in faults::ALL {
+        println!("{:<12} {}", fault.id, fault.title);
+    }
+    Ok(true)
+}
+
+fn chosen(ids: &[String]) -> Result<Vec<Fault>> {
+    let mut found = Vec::new();
+    for id in ids {
+        match id.as_str() {
+            "all" => found.extend(faults::ALL),
+            "quick" => found.extend(faults::QUICK.iter().filter_map(|id| faults::find(id))),
+            id => found.push(
+                faults::find(id).with_context(|| format!("no fault {id}; `cargo lab fault` lists all"))?,
+            ),
+        }
+    }
+    Ok(found)
+}
+
+fn fault(options: &Options, ids: &[String], times: usize, json: bool) -> Result<bool> {
+    let faults = chosen(ids)?;
+    let lab = match Lab::find(&options.name) {
+        Ok(lab) => lab,
+        Err(_) => {
+            packages::check()?;
+            let lab = Lab::start(options)?;
+            if faults.first().is_none_or(|fault| fault.id != "C1") {
+                faults::prepare(&lab).inspect_err(|_| keep_logs(&lab, "up"))?;
+            }
+            lab
+        }
+    };
+    let mut outcomes = Vec::new();
+    let mut broken = 0;
+    for fault in &faults {
+        let (done, failed) = repeat(&lab, fault, times, json)?;
+        broken += failed;
+        outcomes.extend(done);
+    }
+    if json {
+        println!("{}", serde_json::to_string_pretty(&outcomes.iter().map(report::json).collect::<Vec<_>>())?);
+    }
+    let failed = broken + outcomes.iter().filter(|outcome| !outcome.problems.is_empty()).count();
+    let passed = outcomes.len() + broken - failed;
+    if !json {
+        println!("test result: {passed} passed; {failed} failed");
+    }
+    Ok(failed == 0)
+}
+
+/// Runs a fault so often; returns what came of it, and how many runs couldn't even be judged.
+fn repeat(lab: &Lab, fault: &Fault, times: usize, json: bool) -> Result<(Vec<Outcome>, usize)> {
+    let (mut outcomes, mut broken) = (Vec::new(), 0);
+    for _ in 0..times {
+        match once(lab, fault, json) {
+            Ok(outcome) => outcomes.push(outcome),
+            Err(error) => {
+                broken += 1;
+                eprintln!("{}: {error:#}", fault.id);
+                keep_logs(lab, fault.id);
+            }
+        }
+    }
+    if times > 1 && !json {
+        println!("{}  {}\n", fault.id, report::repeated(&outcomes));
+    }
+    Ok((outcomes, broken))
+}
+
+fn once(lab: &Lab, fault: &Fault, json: bool) -> Result<Outcome> {
+    let mut live = None;
+    let outcome = faults::run(lab, fault, &mut |clients| live = (!json).then(|| Live::start(clients)));
+    drop(live);
+    let outcome = outcome?;
+    report::save(&outcome, &place::reports())?;
+    if !json {
+        println!("{}", report::text(&outcome));
+    }
+    if !outcome.problems.is_empty() {
+        keep_logs(lab, fault.id);
+    }
+    Ok(outcome)
+}
+
+fn keep_logs(lab: &Lab, what: &str) {
+    let directory = place::reports().join(format!("{what}-logs"));
+    match lab.save_logs(&directory) {
+        Ok(()) => eprintln!("the logs are kept in {}", directory.display()),
+        Err(error) => eprintln!("the logs can't be kept: {error:#}"),
+    }
+}
+
+fn exec(name: &str, host: &str, command: &[String]) -> Result<bool> {
+    let host = Host::named(host).with_context(|| format!("no host is called {host}"))?;
+    let namespace = Lab::find(name)?.namespace(host)?;
+    let status =
+        Command::new("nsenter").arg(format!("--net={}", namespace.display())).args(command).status()?;
+    Ok(status.success())
+}
+
+fn down(name: &str) -> Result<bool> {
+    if !rustix::process::geteuid().is_root() {
+        bail!("only root can end a lab");
+    }
+    match Lab::find(name) {
+        Ok(lab) => lab.down()?,
+        // Nothing answers, but an earlier lab may have left something.
+        Err(_) => primacy_tests::keeper::clear(name)?,
+    }
+    println!("Nothing of the lab is left.");
+    Ok(true)
+}

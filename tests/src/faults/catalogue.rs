@@ -1,0 +1,175 @@
+//! The list of faults.
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::Scene;
+use crate::host::Service;
+use crate::keeper::protocol::{Request, Signal, Target};
+use crate::network::{Host, NODES};
+use crate::time::Moment;
+
+/// A fault and what it must not do.
+#[derive(Clone, Copy, Debug)]
+pub struct Fault {
+    /// Its id, as in the handbook.
+    pub id: &'static str,
+    /// One line on what happens.
+    pub title: &'static str,
+    /// Whether acknowledged rows may be lost in asynchronous mode.
+    pub may_lose: bool,
+    /// Whether the primary may change.
+    pub may_move: bool,
+    /// The story. Its first mark is the moment of the fault.
+    pub story: fn(&mut Scene) -> Result<()>,
+}
+
+/// All faults.
+pub const ALL: &[Fault] = &[
+    fault("C1", "bootstrap from nothing to three streaming nodes", KEEPS, bootstrap),
+    fault("C5", "switchover to a named standby", MOVES, switchover),
+    fault("B1", "kill -9 of the postmaster", MOVES, |scene| kill(scene, &[Target::Postmaster])),
+    fault("B3", "kill -9 of the agent, restarted at once", STAYS, |scene| kill(scene, &[Target::Agent])),
+    fault("B3-away", "kill -9 of the agent, away for 20 s", LOSES, agent_away),
+    fault("B4", "agent frozen for 15 s", LOSES, agent_frozen),
+    fault("guard", "kill -9 of the guard", LOSES, |scene| kill(scene, &[Target::Guard])),
+    fault("agent+guard", "kill -9 of agent and guard at once", LOSES, |scene| {
+        kill(scene, &[Target::Guard, Target::Agent])
+    }),
+    fault("B5", "node death for 10 s, etcd's leader elsewhere", LOSES, |scene| node_death(scene, false)),
+    fault("B5-leader", "node death for 10 s, etcd's leader with it", LOSES, |scene| node_death(scene, true)),
+    fault("B6", "primary's host cut off for 15 s, etcd's leader elsewhere", LOSES, |scene| {
+        netsplit(scene, false)
+    }),
+    fault("B6-leader", "primary's host cut off for 15 s, etcd's leader with it", LOSES, |scene| {
+        netsplit(scene, true)
+    }),
+    fault("A1", "etcd's leader frozen for 10 s", STAYS, store_leader_frozen),
+    fault("A6", "all of etcd down for 20 s", STAYS, store_down),
+];
+
+/// The faults of a quick look.
+pub const QUICK: &[&str] = &["C1", "B1", "B3", "B5", "B6-leader", "C5"];
+
+/// Finds a fault, in any case of letters.
+pub fn find(id: &str) -> Option<Fault> {
+    ALL.iter().copied().find(|fault| fault.id.eq_ignore_ascii_case(id))
+}
+
+type Limits = (bool, bool);
+/// No loss; there is no primary yet that could stay.
+const KEEPS: Limits = (false, true);
+/// No loss and the same primary.
+const STAYS: Limits = (false, false);
+/// No loss, but the primary may change.
+const MOVES: Limits = (false, true);
+/// Asynchronous standbys may lack the last rows.
+const LOSES: Limits = (true, true);
+
+const fn fault(
+    id: &'static str,
+    title: &'static str,
+    (may_lose, may_move): Limits,
+    story: fn(&mut Scene) -> Result<()>,
+) -> Fault {
+    Fault { id, title, may_lose, may_move, story }
+}
+
+fn kill(scene: &mut Scene, targets: &[Target]) -> Result<()> {
+    let primary = scene.primary()?;
+    scene.signal(primary, targets, Signal::Kill)
+}
+
+fn agent_away(scene: &mut Scene) -> Result<()> {
+    let primary = scene.primary()?;
+    scene.keep(primary, Service::Agent, false)?;
+    scene.signal(primary, &[Target::Agent], Signal::Kill)?;
+    scene.pass(20);
+    scene.start(primary, Service::Agent)
+}
+
+fn agent_frozen(scene: &mut Scene) -> Result<()> {
+    let primary = scene.primary()?;
+    scene.signal(primary, &[Target::Agent], Signal::Stop)?;
+    scene.pass(15);
+    scene.signal(primary, &[Target::Agent], Signal::Continue)
+}
+
+fn node_death(scene: &mut Scene, with_store_leader: bool) -> Result<()> {
+    let primary = scene.primary()?;
+    scene.place_store_leader(primary, with_store_leader)?;
+    scene.switch_off(primary)?;
+    scene.pass(10);
+    scene.switch_on(primary)
+}
+
+fn netsplit(scene: &mut Scene, with_store_leader: bool) -> Result<()> {
+    let primary = scene.primary()?;
+    scene.place_store_leader(primary, with_store_leader)?;
+    scene.isolate(primary)?;
+    scene.pass(15);
+    scene.heal()
+}
+
+fn store_leader_frozen(scene: &mut Scene) -> Result<()> {
+    let leader = scene.store()?.leader()?;
+    scene.signal(leader, &[Target::Etcd], Signal::Stop)?;
+    scene.pass(10);
+    scene.signal(leader, &[Target::Etcd], Signal::Continue)
+}
+
+fn store_down(scene: &mut Scene) -> Result<()> {
+    for host in NODES {
+        scene.keep(host, Service::Etcd, false)?;
+    }
+    for host in NODES {
+        scene.signal(host, &[Target::Etcd], Signal::Kill)?;
+    }
+    scene.pass(20);
+    for host in NODES {
+        scene.start(host, Service::Etcd)?;
+    }
+    Ok(())
+}
+
+fn switchover(scene: &mut Scene) -> Result<()> {
+    let primary = scene.primary()?;
+    let candidate = scene.other_than(primary);
+    scene.switchover(primary, candidate)
+}
+
+fn bootstrap(scene: &mut Scene) -> Result<()> {
+    let all = |request: fn(Host) -> Request| -> Result<()> {
+        NODES.into_iter().try_for_each(|host| scene.lab.ask(request(host)).map(drop))
+    };
+    all(|host| Request::Service(host, Service::Agent, false))?;
+    all(|host| Request::Power(host, false))?;
+    all(Request::Wipe)?;
+    all(|host| Request::Power(host, true))?;
+    scene.store()?.wait_until_complete()?;
+    // Words of agents that have just been ended count for a second.
+    std::thread::sleep(Duration::from_millis(1_100));
+    let at = Moment::now();
+    scene.lab.start_agents()?;
+    scene.mark(at, "agents started on three empty nodes");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_unique_and_the_quick_ones_exist() {
+        for (index, fault) in ALL.iter().enumerate() {
+            assert!(
+                ALL[index + 1..].iter().all(|other| !other.id.eq_ignore_ascii_case(fault.id)),
+                "{}",
+                fault.id
+            );
+        }
+        assert!(QUICK.iter().all(|id| find(id).is_some()));
+        assert_eq!(find("b5-LEADER").map(|fault| fault.id), Some("B5-leader"));
+    }
+}

@@ -1,0 +1,15 @@
+//! The faults a lab can inflict, each a short story, and how one is run and judged.
+
+mod catalogue;
+mod run;
+mod scene;
+mod store;
+
+pub use catalogue::{ALL, Fault, QUICK, find};
+pub use run::{Outcome, prepare, run};
+pub use scene::{Mark, Scene};
+
+use std::time::Duration;
+
+/// After a fault, and before one, the cluster must be healthy within this time.
+pub const HEALTHY_WITHIN: Duration = Duration::from_secs(60);

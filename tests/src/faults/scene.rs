@@ -1,0 +1,176 @@
+//! What a fault's story may do, and what it leaves behind for the judgement.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::store::Store;
+use crate::client::{Clients, http};
+use crate::host::Service;
+use crate::keeper::protocol::{Request, Signal, Target};
+use crate::lab::Lab;
+use crate::network::{CLIENT, Host, NODES, Rule};
+use crate::time::Moment;
+
+/// Something that was done to the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// When.
+    pub at: Moment,
+    /// What.
+    pub what: String,
+}
+
+/// A running cluster with clients, to which a story happens.
+#[derive(Debug)]
+pub struct Scene<'a> {
+    /// The lab.
+    pub lab: &'a Lab,
+    /// Its clients.
+    pub clients: &'a Clients,
+    /// What was done, the fault itself first.
+    pub marks: Vec<Mark>,
+    /// What a story found wrong by itself.
+    pub problems: Vec<String>,
+}
+
+impl Scene<'_> {
+    /// Notes that something was done.
+    pub fn mark(&mut self, at: Moment, what: impl Into<String>) {
+        self.marks.push(Mark { at, what: what.into() });
+    }
+
+    /// Lets time pass.
+    pub fn pass(&self, seconds: u64) {
+        std::thread::sleep(Duration::from_secs(seconds));
+    }
+
+    /// The primary, as soon as there is exactly one.
+    pub fn primary(&self) -> Result<Host> {
+        let end = Instant::now() + Duration::from_secs(10);
+        loop {
+            if let Some(primary) = self.clients.nodes().primary() {
+                return Ok(primary);
+            }
+            if Instant::now() > end {
+                bail!("no agent, or more than one, says that its node is the primary");
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// The first node that isn't this one.
+    pub fn other_than(&self, host: Host) -> Host {
+        *NODES.iter().find(|node| **node != host).expect("there are three nodes")
+    }
+
+    /// The store.
+    pub fn store(&self) -> Result<Store> {
+        Ok(Store { namespace: self.lab.namespace(CLIENT)? })
+    }
+
+    /// Puts the store's leader on the primary's host, or on another one.
+    pub fn place_store_leader(&self, primary: Host, with_it: bool) -> Result<()> {
+        let (store, leader) = (self.store()?, self.store()?.leader()?);
+        match (with_it, leader == primary) {
+            (true, false) => store.move_leader(primary),
+            (false, true) => store.move_leader(self.other_than(primary)),
+            (true, true) | (false, false) => Ok(()),
+        }
+    }
+
+    /// Signals processes and notes it.
+    pub fn signal(&mut self, host: Host, targets: &[Target], signal: Signal) -> Result<()> {
+        let at = self.lab.signal(host, targets, signal)?;
+        let names: Vec<String> = targets.iter().map(|target| format!("{target:?}").to_lowercase()).collect();
+        let verb = match signal {
+            Signal::Kill => "killed",
+            Signal::Stop => "frozen",
+            Signal::Continue => "thawed",
+            Signal::Terminate => "asked to end",
+        };
+        self.mark(at, format!("{} of {host} {verb}", names.join(" and ")));
+        Ok(())
+    }
+
+    /// Keeps a service running from now on, or leaves it alone once it ends.
+    pub fn keep(&self, host: Host, service: Service, wanted: bool) -> Result<()> {
+        self.lab.ask(Request::Service(host, service, wanted)).map(drop)
+    }
+
+    /// Starts a service again and notes it.
+    pub fn start(&mut self, host: Host, service: Service) -> Result<()> {
+        let at = Moment::now();
+        self.keep(host, service, true)?;
+        self.mark(at, format!("{} of {host} started again", format!("{service:?}").to_lowercase()));
+        Ok(())
+    }
+
+    /// Ends all processes of a host, and its network with them.
+    pub fn switch_off(&mut self, host: Host) -> Result<()> {
+        let at = self.lab.set_rules(Rule::isolate(host))?;
+        self.lab.ask(Request::Power(host, false))?;
+        self.mark(at, format!("{host} lost: all processes killed, links cut"));
+        Ok(())
+    }
+
+    /// Starts a host again, etcd and agent with it.
+    pub fn switch_on(&mut self, host: Host) -> Result<()> {
+        let at = self.lab.set_rules(Vec::new())?;
+        self.lab.ask(Request::Power(host, true))?;
+        self.mark(at, format!("{host} started again"));
+        Ok(())
+    }
+
+    /// Cuts a host off from all others.
+    pub fn isolate(&mut self, host: Host) -> Result<()> {
+        let at = self.lab.set_rules(Rule::isolate(host))?;
+        self.mark(at, format!("{host} cut off from all others"));
+        Ok(())
+    }
+
+    /// Mends the network.
+    pub fn heal(&mut self) -> Result<()> {
+        let at = self.lab.set_rules(Vec::new())?;
+        self.mark(at, "network healed");
+        Ok(())
+    }
+
+    /// Asks the primary's agent for a switchover and notes its answer.
+    pub fn switchover(&mut self, from: Host, to: Host) -> Result<()> {
+        let at = Moment::now();
+        self.mark(at, format!("switchover from {from} to {to} asked for"));
+        let body = json!({ "leader": from.to_string(), "candidate": to.to_string() });
+        let within = Duration::from_secs(40);
+        let port = crate::client::REST;
+        let answer = self
+            .store()?
+            .block_on(http::ask(from, port, "/switchover", Some(&body), within))?
+            .context("ask for a switchover")?;
+        let text: String = answer.text.trim().chars().take(60).collect();
+        self.mark(Moment::now(), format!("answer {}: {text}", answer.code));
+        if answer.code != 200 {
+            self.problems.push(format!("the switchover was answered {}: {text}", answer.code));
+        }
+        if self.primary()? != to {
+            self.problems.push(format!("after the switchover the primary isn't {to}"));
+        }
+        Ok(())
+    }
+
+    /// Undoes whatever a story may have left undone, so that the next one finds a whole cluster.
+    pub fn repair(&self) -> Result<()> {
+        self.lab.set_rules(Vec::new())?;
+        for host in NODES {
+            self.lab.ask(Request::Power(host, true))?;
+            for (service, target) in [(Service::Etcd, Target::Etcd), (Service::Agent, Target::Agent)] {
+                self.keep(host, service, true)?;
+                // An error means that there is no such process, which nothing needs to be done about here.
+                let _ = self.lab.signal(host, &[target], Signal::Continue);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,29 @@
+//! What the clients' record means: outage, loss, two writers. Pure functions over acknowledgements and samples.
+
+mod loss;
+mod outage;
+mod primaries;
+mod writers;
+
+pub use loss::{Loss, loss};
+pub use outage::{Gap, Outage, outage};
+pub use primaries::{Overlap, Reign, overlaps, reigns, unhealthy_since};
+pub use writers::{TwoWriters, Violation, two_writers};
+
+#[cfg(test)]
+mod example {
+    use crate::client::{Ack, Writer};
+    use crate::network::Host;
+    use crate::time::Moment;
+
+    /// An acknowledgement at a millisecond, sent one millisecond before.
+    pub fn ack(writer: Writer, host: u8, timeline: u32, millis: i64) -> Ack {
+        let acked = Moment(millis * 1_000);
+        Ack { id: millis, writer, host: Host(host), timeline, sent: Moment(acked.0 - 1_000), acked }
+    }
+
+    /// One acknowledgement each 25 ms from the first to before the last millisecond.
+    pub fn acks(writer: Writer, host: u8, timeline: u32, millis: std::ops::Range<i64>) -> Vec<Ack> {
+        millis.step_by(25).map(|at| ack(writer, host, timeline, at)).collect()
+    }
+}

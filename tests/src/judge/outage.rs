@@ -1,0 +1,100 @@
+//! How long nobody could write, as the client that knows all nodes saw it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::client::{Ack, Writer};
+use crate::time::Moment;
+
+/// A time without an acknowledgement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gap {
+    /// The last acknowledgement before it.
+    pub from: Moment,
+    /// The first one after it; `None` if there was none any more.
+    pub to: Option<Moment>,
+}
+
+/// The times without an acknowledgement after a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outage {
+    /// From the last acknowledgement before the fault to the first after it. Writes that still go well just after a
+    /// fault make it small.
+    pub at_fault: Gap,
+    /// The longest time without one, from the fault to the end: the outage that counts.
+    pub longest: Gap,
+}
+
+impl Gap {
+    /// Seconds, if it has ended.
+    pub fn seconds(self) -> Option<f64> {
+        self.to.map(|to| to.since(self.from))
+    }
+
+    fn longer_than(self, other: Gap, end: Moment) -> bool {
+        self.to.unwrap_or(end).since(self.from) > other.to.unwrap_or(end).since(other.from)
+    }
+}
+
+/// Finds the outage of a fault. The record ends at `end`; silence there is a gap without end.
+pub fn outage(acks: &[Ack], fault: Moment, end: Moment) -> Outage {
+    let mut times: Vec<Moment> =
+        acks.iter().filter(|a| a.writer == Writer::Steady).map(|a| a.acked).collect();
+    times.sort();
+    let before = times.iter().rev().find(|at| **at <= fault).copied().unwrap_or(fault);
+    let after: Vec<Moment> = times.into_iter().filter(|at| *at > fault && *at <= end).collect();
+    let at_fault = Gap { from: before, to: after.first().copied() };
+    let inner = after.windows(2).map(|pair| Gap { from: pair[0], to: Some(pair[1]) });
+    let silence =
+        after.last().filter(|last| end.since(**last) > SILENCE).map(|last| Gap { from: *last, to: None });
+    let longest =
+        inner.chain(silence).fold(at_fault, |best, gap| if gap.longer_than(best, end) { gap } else { best });
+    Outage { at_fault, longest }
+}
+
+/// A client that has written until the end has written this recently, in seconds.
+const SILENCE: f64 = 1.0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::judge::example::{ack, acks};
+
+    fn at(millis: i64) -> Moment {
+        Moment(millis * 1_000)
+    }
+
+    #[test]
+    fn the_outage_lasts_from_the_last_write_before_to_the_first_after() {
+        let mut all = acks(Writer::Steady, 1, 1, 0..1_000);
+        all.extend(acks(Writer::Steady, 2, 2, 6_000..7_000));
+        let found = outage(&all, at(980), at(7_000));
+        assert_eq!(found.at_fault, Gap { from: at(975), to: Some(at(6_000)) });
+        assert_eq!(found.longest, found.at_fault);
+        assert_eq!(found.longest.seconds(), Some(5.025));
+    }
+
+    #[test]
+    fn a_gap_that_begins_later_is_the_outage() {
+        let mut all = acks(Writer::Steady, 1, 1, 0..3_000);
+        all.extend(acks(Writer::Steady, 2, 2, 5_000..6_000));
+        let found = outage(&all, at(1_010), at(6_000));
+        assert_eq!(found.at_fault.seconds(), Some(0.025));
+        assert_eq!(found.longest, Gap { from: at(2_975), to: Some(at(5_000)) });
+    }
+
+    #[test]
+    fn a_cluster_that_never_came_back_has_an_outage_without_end() {
+        let all = acks(Writer::Steady, 1, 1, 0..1_000);
+        assert_eq!(outage(&all, at(980), at(9_000)).longest, Gap { from: at(975), to: None });
+        let all = acks(Writer::Steady, 1, 1, 0..2_000);
+        assert_eq!(outage(&all, at(980), at(9_000)).longest.seconds(), None);
+    }
+
+    #[test]
+    fn pinned_writers_do_not_shorten_it() {
+        let mut all = acks(Writer::Steady, 1, 1, 0..1_000);
+        all.push(ack(Writer::Pinned, 1, 1, 3_000));
+        all.extend(acks(Writer::Steady, 2, 2, 6_000..7_000));
+        assert_eq!(outage(&all, at(980), at(7_000)).longest.seconds(), Some(5.025));
+    }
+}

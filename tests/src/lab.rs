@@ -1,0 +1,225 @@
+//! A lab from outside: started, found and asked by the programs.
+
+use std::cell::RefCell;
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::host::{Service, init};
+use crate::keeper::protocol::{Reply, Request, Signal, Status, Target};
+use crate::keeper::{self, janitor};
+use crate::network::{Host, NODES, Rule};
+use crate::place;
+use crate::time::Moment;
+
+/// What a lab is started with.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Its name; labs of different names don't disturb each other, except by load.
+    pub name: String,
+    /// The agent's executable.
+    pub agent: PathBuf,
+    /// Dynamic configuration at bootstrap beyond the agent's defaults.
+    pub dynamic: Vec<(String, String)>,
+}
+
+/// A running lab. One that was started by this program ends with it, unless detached.
+#[derive(Debug)]
+pub struct Lab {
+    /// Its name.
+    pub name: String,
+    connection: RefCell<BufReader<UnixStream>>,
+    keeper: Option<Child>,
+}
+
+impl Lab {
+    /// Starts a lab: network, hosts and etcd, but no agents yet.
+    pub fn start(options: &Options) -> Result<Lab> {
+        if !rustix::process::geteuid().is_root() {
+            bail!("a lab needs root: it makes network namespaces, TUN devices and cgroups. Try sudo.");
+        }
+        if Lab::find(&options.name).is_ok() {
+            bail!("the lab \"{}\" is up already: `cargo lab down` ends it", options.name);
+        }
+        keeper::clear(&options.name)?;
+        let root = place::of_lab(&options.name);
+        install_programs(&root, &options.agent)?;
+        let keeper = spawn_keeper(&root, options)?;
+        let lab = Lab::wait_for(&options.name, keeper)?;
+        for host in NODES {
+            lab.ask(Request::Power(host, true))?;
+        }
+        Ok(lab)
+    }
+
+    /// Finds a lab that is up.
+    pub fn find(name: &str) -> Result<Lab> {
+        let stream = UnixStream::connect(keeper::socket(&place::of_lab(name)))
+            .with_context(|| format!("no lab \"{name}\" is up: `cargo lab up` starts one"))?;
+        let connection = RefCell::new(BufReader::new(stream));
+        Ok(Lab { name: name.to_string(), connection, keeper: None })
+    }
+
+    fn wait_for(name: &str, mut keeper: Child) -> Result<Lab> {
+        let end = Instant::now() + Duration::from_secs(10);
+        loop {
+            if let Ok(mut lab) = Lab::find(name) {
+                lab.keeper = Some(keeper);
+                return Ok(lab);
+            }
+            if let Some(status) = keeper.try_wait()? {
+                bail!("the keeper ended at once ({status}); it says why above");
+            }
+            if Instant::now() > end {
+                let _ = keeper.kill();
+                bail!("the keeper doesn't answer");
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Sends a request and returns the reply; an error of the keeper's is one here.
+    pub fn ask(&self, request: Request) -> Result<Reply> {
+        let mut connection = self.connection.borrow_mut();
+        let text = serde_json::to_string(&request)?;
+        writeln!(connection.get_mut(), "{text}").context("ask the keeper")?;
+        let mut line = String::new();
+        if connection.read_line(&mut line).context("hear the keeper")? == 0 {
+            bail!("the keeper has ended");
+        }
+        let reply: Reply = serde_json::from_str(&line).context("understand the keeper")?;
+        match &reply.error {
+            Some(error) => bail!("{error}"),
+            None => Ok(reply),
+        }
+    }
+
+    /// How everything is.
+    pub fn status(&self) -> Result<Status> {
+        self.ask(Request::Status)?.status.context("a status")
+    }
+
+    /// Where the network namespace of a host is found.
+    pub fn namespace(&self, host: Host) -> Result<PathBuf> {
+        let hosts = self.status()?.hosts;
+        let found = hosts.into_iter().find(|status| status.host == host);
+        found.map(|status| status.namespace).with_context(|| format!("no host {host}"))
+    }
+
+    /// Starts the agents of all nodes; returns when that was.
+    pub fn start_agents(&self) -> Result<Moment> {
+        let at = Moment::now();
+        for host in NODES {
+            self.ask(Request::Service(host, Service::Agent, true))?;
+        }
+        Ok(at)
+    }
+
+    /// Puts these rules in place of all others; returns when that was.
+    pub fn set_rules(&self, rules: Vec<Rule>) -> Result<Moment> {
+        Ok(self.ask(Request::Rules(rules))?.at)
+    }
+
+    /// Signals processes of a host; returns when that was.
+    pub fn signal(&self, host: Host, targets: &[Target], signal: Signal) -> Result<Moment> {
+        Ok(self.ask(Request::Signal(host, targets.to_vec(), signal))?.at)
+    }
+
+    /// Lets the lab live on when this program ends.
+    pub fn detach(mut self) -> Result<()> {
+        self.ask(Request::Detach)?;
+        // A child that isn't waited for goes to the machine's first process.
+        drop(self.keeper.take());
+        Ok(())
+    }
+
+    /// Ends the lab and waits until nothing of it is left.
+    pub fn down(mut self) -> Result<()> {
+        self.end()
+    }
+
+    fn end(&mut self) -> Result<()> {
+        // The keeper ends without a reply.
+        let _ = self.ask(Request::Quit);
+        if let Some(mut keeper) = self.keeper.take() {
+            let _ = keeper.wait();
+        }
+        let root = place::of_lab(&self.name);
+        let end = Instant::now() + Duration::from_secs(15);
+        while root.exists() {
+            if Instant::now() > end {
+                bail!("{} is still there", root.display());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    /// Copies the logs of all hosts, and the keeper's, to a directory.
+    pub fn save_logs(&self, to: &Path) -> Result<()> {
+        let root = place::of_lab(&self.name);
+        fs::create_dir_all(to)?;
+        let _ = fs::copy(root.join("keeper.log"), to.join("keeper.log"));
+        for host in NODES {
+            for name in ["agent.log", "etcd.log", "agent.yml"] {
+                let from = root.join(host.to_string()).join(name);
+                if from.exists() {
+                    fs::copy(&from, to.join(format!("{host}-{name}")))?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if self.keeper.is_some() {
+            let _ = self.end();
+        }
+    }
+}
+
+/// Runs as keeper, janitor or first process of a host if the arguments say so. Every program that starts labs calls
+/// this first, because a lab's processes are all started from the same executable.
+pub fn inner_role(arguments: &[String]) -> Option<Result<()>> {
+    match arguments {
+        [_, role, name, dynamic @ ..] if role == "keeper" => {
+            let pairs = dynamic.iter().filter_map(|pair| pair.split_once('='));
+            Some(keeper::run(name, pairs.map(|(key, value)| (key.into(), value.into())).collect()))
+        }
+        [_, role, name] if role == "janitor" => Some(janitor::run(name)),
+        [_, role, name] if role == "host" => Some(init::run(name)),
+        _ => None,
+    }
+}
+
+fn install_programs(root: &Path, agent: &Path) -> Result<()> {
+    let programs = root.join("bin");
+    fs::create_dir_all(&programs).with_context(|| format!("make {}", programs.display()))?;
+    for (from, name) in [(agent.to_path_buf(), "primacy"), (std::env::current_exe()?, "lab")] {
+        let to = programs.join(name);
+        fs::copy(&from, &to).with_context(|| format!("copy {} into the lab", from.display()))?;
+        fs::set_permissions(&to, fs::Permissions::from_mode(0o755))?;
+    }
+    Ok(())
+}
+
+fn spawn_keeper(root: &Path, options: &Options) -> Result<Child> {
+    let log = fs::File::create(root.join("keeper.log")).context("make the keeper's log")?;
+    Command::new(root.join("bin/lab"))
+        .args(["keeper", &options.name])
+        .args(options.dynamic.iter().map(|(key, value)| format!("{key}={value}")))
+        .current_dir("/")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .context("start the keeper")
+}

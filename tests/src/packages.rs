@@ -1,0 +1,5 @@
+//! packages
+/// check
+pub fn check() -> anyhow::Result<()> {
+    Ok(())
+}

@@ -1,0 +1,71 @@
+//! Where things are: the state of a lab, the repository, the programs.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+/// Everything a lab of this name keeps on disk. Readable by the user postgres, which a checkout below /root isn't.
+pub fn of_lab(name: &str) -> PathBuf {
+    Path::new("/var/tmp/primacy-lab").join(name)
+}
+
+/// The repository this program was built from.
+pub fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("this crate lies in the repository").to_path_buf()
+}
+
+/// The target directory this program was built into, or the usual one.
+pub fn target() -> PathBuf {
+    let built = std::env::current_exe().ok();
+    let built = built.as_deref().and_then(Path::parent).and_then(Path::parent);
+    match built {
+        Some(directory) if directory.join("CACHEDIR.TAG").exists() => directory.to_path_buf(),
+        _ => repository().join("target"),
+    }
+}
+
+/// Where reports and the logs of failed runs go.
+pub fn reports() -> PathBuf {
+    target().join("lab")
+}
+
+/// The agent's executable: the one named by `PRIMACY_LAB_AGENT`, else the release build beside this program.
+pub fn agent() -> PathBuf {
+    std::env::var_os("PRIMACY_LAB_AGENT").map_or_else(|| target().join("release/primacy"), PathBuf::from)
+}
+
+/// The first directory that holds a program, in PATH or where system programs are even if PATH says otherwise.
+pub fn program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(
+            ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
+                .map(PathBuf::from),
+        )
+        .map(|directory| directory.join(name))
+        .find(|candidate| candidate.is_file())
+}
+
+/// The directory of PostgreSQL's server programs, as Debian lays them out, the newest first.
+pub fn postgres_programs() -> Result<PathBuf> {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").context("list /usr/lib/postgresql")?;
+    let newest = versions
+        .flatten()
+        .filter(|entry| entry.path().join("bin/postgres").is_file())
+        .filter_map(|entry| {
+            Some((entry.file_name().to_str()?.parse::<u32>().ok()?, entry.path().join("bin")))
+        })
+        .max();
+    match newest {
+        Some((_, directory)) => Ok(directory),
+        None => bail!("no PostgreSQL server below /usr/lib/postgresql: install the package postgresql-15"),
+    }
+}
+
+/// A user's and its main group's number.
+pub fn user(name: &str) -> Option<(u32, u32)> {
+    let users = std::fs::read_to_string("/etc/passwd").ok()?;
+    let line = users.lines().find(|line| line.split(':').next() == Some(name))?;
+    let mut fields = line.split(':').skip(2);
+    Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
+}
