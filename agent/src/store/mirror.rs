@@ -1,0 +1,189 @@
+//! What other tools see of this member: `members/NAME`, and `leader` while it holds the lease. Both hang on an etcd
+//! lease of the member, so that they go when it goes. Nothing is ever concluded from them.
+
+use super::directory::{Directory, Member};
+use super::records::Paths;
+use primacy_core::store::Key;
+use primacy_core::{Name, Revision};
+use primacy_etcd::{Client, Compare, Error, Instant, Is, LeaseId, Op, Renewal};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// The time for one request.
+const PATIENCE: Duration = Duration::from_millis(400);
+
+/// The pause after a failure.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// How often a position is published that alone has changed.
+const POSITION_EVERY: Duration = Duration::from_secs(3);
+
+/// The lease that the mirrored keys hang on, if there is one.
+#[derive(Clone, Debug, Default)]
+pub struct SharedLease(Arc<Mutex<Option<LeaseId>>>);
+
+impl SharedLease {
+    /// The lease.
+    pub fn get(&self) -> Option<LeaseId> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// It turned out to be gone.
+    pub fn lost(&self, lease: Option<LeaseId>) {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if *held == lease {
+            *held = None;
+        }
+    }
+
+    pub(super) fn set(&self, lease: LeaseId) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(lease);
+    }
+}
+
+/// What is to be seen.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Published {
+    /// The value of `members/NAME`.
+    pub member: Member,
+    /// The revision of the reign record, while this member holds the lease.
+    pub reign: Option<Revision>,
+}
+
+/// Fields that change all the time.
+const POSITIONS: [&str; 3] = ["xlog_location", "receive_lsn", "replay_lsn"];
+
+fn without_positions(mut member: Member) -> Member {
+    POSITIONS.iter().for_each(|field| drop(member.more.shift_remove(*field)));
+    member
+}
+
+/// Keeps the mirrored keys of one member right.
+pub struct Mirror {
+    /// The store.
+    pub client: Client,
+    /// Where its keys are.
+    pub paths: Paths,
+    /// The member.
+    pub me: Name,
+    /// What is there now.
+    pub directory: Directory,
+    /// Shared with those who write `leader`, too.
+    pub lease: SharedLease,
+    /// How long the keys outlive the member.
+    pub ttl: Duration,
+}
+
+/// What was written last, under which lease and when.
+struct Written {
+    member: Member,
+    lease: LeaseId,
+    at: Instant,
+}
+
+impl Mirror {
+    /// Runs until the sender of `wanted` is gone.
+    pub async fn run(self, mut wanted: watch::Receiver<Published>) {
+        let mut written = None;
+        let mut renewed = Instant::now();
+        loop {
+            let every = self.ttl / 2;
+            let now_wanted = wanted.borrow_and_update().clone();
+            let done = self.step(&now_wanted, &mut written, &mut renewed).await;
+            let pause = match done {
+                Ok(()) => (renewed + every).saturating_duration_since(Instant::now()),
+                Err(error) => {
+                    tracing::debug!(%error, "could not mirror this member's state");
+                    PAUSE
+                }
+            };
+            let pause = if pending_position(&wanted.borrow(), written.as_ref()) {
+                pause.min(POSITION_EVERY)
+            } else {
+                pause
+            };
+            match tokio::time::timeout(pause.max(Duration::from_millis(10)), wanted.changed()).await {
+                Ok(Ok(())) | Err(_) => {}
+                Ok(Err(_)) => {
+                    let last = wanted.borrow().clone();
+                    return self.last_words(&last).await;
+                }
+            }
+        }
+    }
+
+    async fn step(
+        &self,
+        wanted: &Published,
+        written: &mut Option<Written>,
+        renewed: &mut Instant,
+    ) -> Result<(), Error> {
+        let lease = self.renewed_lease(renewed).await?;
+        let repair = wanted
+            .reign
+            .filter(|_| self.directory.look().leader != Some((self.me.to_string(), Some(lease.get()))));
+        if let Some(reign) = repair {
+            self.put_leader(reign, lease).await?;
+        }
+        let due = written.as_ref().is_none_or(|written| {
+            let same = without_positions(written.member.clone()) == without_positions(wanted.member.clone());
+            let time = written.at.elapsed() >= POSITION_EVERY;
+            written.lease != lease || !same || (time && written.member != wanted.member)
+        });
+        if due {
+            self.put_member(&wanted.member, lease).await?;
+            *written = Some(Written { member: wanted.member.clone(), lease, at: Instant::now() });
+        }
+        Ok(())
+    }
+
+    async fn renewed_lease(&self, renewed: &mut Instant) -> Result<LeaseId, Error> {
+        let now = Instant::now();
+        if let Some(lease) = self.lease.get() {
+            if renewed.elapsed() < self.ttl / 2 - Duration::from_millis(50) {
+                return Ok(lease);
+            }
+            match self.client.lease_keepalive(lease, now + PATIENCE).await? {
+                Renewal::Alive { .. } => {
+                    *renewed = now;
+                    return Ok(lease);
+                }
+                Renewal::Gone => self.lease.lost(Some(lease)),
+            }
+        }
+        let lease = self.client.lease_grant(self.ttl, None, now + PATIENCE).await?.id;
+        self.lease.set(lease);
+        *renewed = now;
+        Ok(lease)
+    }
+
+    async fn put_leader(&self, reign: Revision, lease: LeaseId) -> Result<(), Error> {
+        let revision = i64::try_from(reign.0).unwrap_or(i64::MAX);
+        let ours = Compare::mod_revision(self.paths.of(&Key::Reign), Is::Equal, revision);
+        let put = Op::put_with_lease(self.paths.of(&Key::Leader), self.me.as_str(), lease);
+        let done = self.client.txn(vec![ours], vec![put], Vec::new(), Instant::now() + PATIENCE).await?;
+        if done.succeeded {
+            self.directory.look().leader = Some((self.me.to_string(), Some(lease.get())));
+        }
+        Ok(())
+    }
+
+    async fn put_member(&self, member: &Member, lease: LeaseId) -> Result<(), Error> {
+        let key = self.paths.mirror(&format!("members/{}", self.me));
+        let value = serde_json::to_vec(member).unwrap_or_default();
+        self.client.put(key, value, Some(lease), Instant::now() + PATIENCE).await?;
+        Ok(())
+    }
+
+    async fn last_words(&self, wanted: &Published) {
+        if let Some(lease) = self.lease.get() {
+            // If it can't be said, the key expires all the same.
+            let _ = self.put_member(&wanted.member, lease).await;
+        }
+    }
+}
+
+fn pending_position(wanted: &Published, written: Option<&Written>) -> bool {
+    written.is_some_and(|written| written.member != wanted.member)
+}

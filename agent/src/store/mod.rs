@@ -1,0 +1,224 @@
+//! The store of the core's records in etcd.
+
+pub mod directory;
+pub mod mirror;
+pub mod records;
+#[cfg(test)]
+mod tests;
+mod watch;
+
+use crate::clock::{calendar_now, instant};
+use directory::Directory;
+use mirror::SharedLease;
+use primacy_core::store::{Answer, EpochRecord, Key, News, Record, Request, Response, Txn, View};
+use primacy_core::{Name, Span, Time};
+use primacy_driver::Store;
+use primacy_etcd::{Client, Code, Compare, Error, Instant, Is, KeyValue, Keys, LeaseId, Op};
+use records::{Garbage, Meaning, Paths};
+use serde_json::{Value, json};
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::task::Poll;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// One try on one member. Shorter than the core's patience, so that a member without an answer is left before the
+/// core gives up on the request.
+pub const TRY: Duration = Duration::from_millis(350);
+
+/// How much earlier than the core's `until` a request ends, so that its end is noticed here.
+const MARGIN: Span = Span::millis(20);
+
+/// See the [module](self).
+pub struct EtcdStore {
+    client: Client,
+    paths: Paths,
+    me: Name,
+    directory: Directory,
+    lease: SharedLease,
+    news: RefCell<mpsc::UnboundedReceiver<News>>,
+    /// Whether the last request was answered: a change is logged, not each failure.
+    answers: Cell<bool>,
+    /// The last value that made no sense, so that it is logged once.
+    garbage: RefCell<Option<Garbage>>,
+}
+
+impl EtcdStore {
+    /// The store of the cluster below `paths`. Its watch runs as a task of its own; a holder can be heard of each
+    /// `sign_of_life`.
+    pub fn new(
+        client: Client,
+        paths: Paths,
+        me: Name,
+        directory: Directory,
+        lease: SharedLease,
+        sign_of_life: Duration,
+    ) -> EtcdStore {
+        let (sender, news) = mpsc::unbounded_channel();
+        tokio::spawn(watch::run(client.clone(), paths.clone(), directory.clone(), sign_of_life, sender));
+        EtcdStore {
+            client,
+            paths,
+            me,
+            directory,
+            lease,
+            news: RefCell::new(news),
+            answers: Cell::new(true),
+            garbage: RefCell::new(None),
+        }
+    }
+
+    async fn read(&self, deadline: Instant) -> Option<View> {
+        let read = self.client.read(Keys::prefix(self.paths.prefix.clone()), deadline).await;
+        self.note(read.as_ref().err());
+        let range = read.ok()?;
+        self.view(&range.entries, range.header.revision)
+    }
+
+    async fn transact(&self, txn: &Txn, deadline: Instant) -> Answer {
+        let lease = self.lease.get();
+        let first = self.send(txn, lease, deadline).await;
+        let result = match first {
+            // Nothing was changed. The mirror isn't worth the record: it is repaired once there is a lease again.
+            Err(Error::Refused { code: Code::NotFound, .. }) if lease.is_some() => {
+                self.lease.lost(lease);
+                self.send(txn, None, deadline).await
+            }
+            first => first,
+        };
+        self.note(result.as_ref().err());
+        match result {
+            Ok(done) if done.succeeded => Answer::Committed(records::revision(done.header.revision)),
+            Ok(done) => {
+                let entries = done.results.first().and_then(|result| result.as_get()).unwrap_or_default();
+                self.view(entries, done.header.revision).map_or(Answer::Unknown, Answer::Refused)
+            }
+            Err(_) => Answer::Unknown,
+        }
+    }
+
+    async fn send(
+        &self,
+        txn: &Txn,
+        lease: Option<LeaseId>,
+        deadline: Instant,
+    ) -> Result<primacy_etcd::Txn, Error> {
+        let (mut compares, mut puts) = (Vec::new(), Vec::new());
+        for (key, revision) in &txn.compare {
+            let revision = i64::try_from(revision.0).unwrap_or(i64::MAX);
+            compares.push(Compare::mod_revision(self.paths.of(key), Is::Equal, revision));
+        }
+        for record in &txn.put {
+            if !matches!(record, Record::Leader(_)) {
+                puts.push(Op::put(self.paths.of(&record.key()), records::encode(record)));
+            }
+            self.mirror(record, txn, lease, &mut compares, &mut puts);
+        }
+        let everything = vec![Op::get(Keys::prefix(self.paths.prefix.clone()))];
+        self.client.txn(compares, puts, everything, deadline).await
+    }
+
+    /// What other tools are to see of a record, written together with it.
+    fn mirror(
+        &self,
+        record: &Record,
+        txn: &Txn,
+        lease: Option<LeaseId>,
+        compares: &mut Vec<Compare>,
+        puts: &mut Vec<Op>,
+    ) {
+        match record {
+            Record::Initialize(initialize) => {
+                let path = self.paths.mirror("initialize");
+                if txn.compare.iter().any(|(key, revision)| *key == Key::Initialize && revision.0 == 0) {
+                    // Another manager claims a cluster by making just this key.
+                    compares.push(Compare::absent(path.clone()));
+                }
+                let system = initialize.system.map(|system| system.to_string()).unwrap_or_default();
+                puts.push(Op::put(path, system));
+            }
+            Record::Reign(reign) if reign.released.is_some() => {
+                puts.push(Op::delete(self.paths.of(&Key::Leader)));
+            }
+            Record::Reign(reign) => {
+                if let (Some(lease), true) = (lease, reign.holder == self.me) {
+                    puts.push(Op::put_with_lease(self.paths.of(&Key::Leader), self.me.as_str(), lease));
+                }
+            }
+            Record::Beat(beat) => {
+                puts.push(Op::put(self.paths.mirror("status"), json!({"optime": beat.end}).to_string()));
+            }
+            Record::Epoch(epoch) => {
+                if let Some(history) = self.longer_history(epoch) {
+                    puts.push(Op::put(self.paths.mirror("history"), Value::Array(history).to_string()));
+                }
+            }
+            Record::Rule(_)
+            | Record::Switchover(_)
+            | Record::Leader(_)
+            | Record::Pledge(_)
+            | Record::Member(_) => {}
+        }
+    }
+
+    /// The history with one more change of timeline; none if there is nothing to add.
+    fn longer_history(&self, epoch: &EpochRecord) -> Option<Vec<Value>> {
+        let fork = epoch.fork.filter(|fork| fork.epoch.0 > 0)?;
+        let mut history = self.directory.look().history.clone();
+        if history.iter().any(|entry| entry[0] == json!(fork.epoch)) {
+            return None;
+        }
+        let reason = "no recovery target specified";
+        history.push(json!([fork.epoch, fork.lsn, reason, calendar_now(), epoch.holder]));
+        Some(history)
+    }
+
+    fn view(&self, entries: &[KeyValue], revision: i64) -> Option<View> {
+        watch::see_all(&self.paths, &self.directory, entries);
+        match records::view(&self.paths, entries, revision) {
+            Ok(view) => Some(view),
+            Err(garbage) => {
+                if self.garbage.borrow().as_ref() != Some(&garbage) {
+                    tracing::error!("{garbage}");
+                    self.garbage.replace(Some(garbage));
+                }
+                None
+            }
+        }
+    }
+
+    fn note(&self, error: Option<&Error>) {
+        match (error, self.answers.replace(error.is_none())) {
+            (Some(error), true) => tracing::warn!(%error, "the store does not answer"),
+            (Some(error), false) => tracing::debug!(%error, "the store still does not answer"),
+            (None, false) => {
+                tracing::info!(endpoint = %self.client.current_endpoint(), "the store answers again")
+            }
+            (None, true) => {}
+        }
+    }
+}
+
+impl Store for EtcdStore {
+    async fn ask(&self, request: Request, until: Time) -> Response {
+        let deadline = instant(until - MARGIN);
+        match request {
+            Request::Read => Response::Read(self.read(deadline).await),
+            Request::Transact(txn) => Response::Transact(self.transact(&txn, deadline).await),
+        }
+    }
+
+    async fn news(&self) -> News {
+        poll_fn(|cx| match self.news.borrow_mut().poll_recv(cx) {
+            Poll::Ready(Some(news)) => Poll::Ready(news),
+            // The watch goes on as long as the runtime does.
+            Poll::Ready(None) | Poll::Pending => Poll::Pending,
+        })
+        .await
+    }
+}
+
+/// What a key means to the directory.
+fn is_of_directory(meaning: &Meaning) -> bool {
+    matches!(meaning, Meaning::Member(_) | Meaning::History | Meaning::Record(Key::Leader))
+}
