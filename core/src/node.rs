@@ -323,7 +323,7 @@ impl Node {
         self.notice_change(now, before);
     }
 
-    /// Takes over a complete view, unless it is older than what is known. `floor` is the revision that was known when
+    /// Takes over a complete view. `floor` is the revision that was known when
     /// it was asked for.
     pub(crate) fn see_view(&mut self, now: Time, view: View, floor: Revision) {
         fn epoch(view: &View) -> Epoch {
@@ -333,11 +333,13 @@ impl Node {
         if view.as_of < floor || (view.as_of >= self.view.as_of && epoch(&view) < known) {
             self.frozen = Some(Frozen::StoreWentBack { seen: known, found: epoch(&view) });
         }
-        if view.as_of < self.view.as_of && view.as_of >= floor {
-            return;
-        }
         let before = self.lease_revisions();
-        self.view = Arc::new(view);
+        if view.as_of < self.view.as_of && view.as_of >= floor {
+            // The watch was faster; but what it told may not be all.
+            Arc::make_mut(&mut self.view).merge(view);
+        } else {
+            self.view = Arc::new(view);
+        }
         self.notice_change(now, before);
     }
 

@@ -301,6 +301,35 @@ impl View {
     }
 }
 
+impl View {
+    /// Takes over from another view whatever is newer there, record by record.
+    pub fn merge(&mut self, other: View) {
+        fn newer<T>(known: &mut Option<At<T>>, other: Option<At<T>>) {
+            let revision = known.as_ref().map_or(Revision(0), |at| at.revision);
+            if other.as_ref().is_some_and(|at| at.revision > revision) {
+                *known = other;
+            }
+        }
+        fn newer_each<K: Ord, T>(known: &mut BTreeMap<K, At<T>>, other: BTreeMap<K, At<T>>) {
+            for (key, at) in other {
+                if known.get(&key).is_none_or(|known| at.revision > known.revision) {
+                    known.insert(key, at);
+                }
+            }
+        }
+        newer(&mut self.initialize, other.initialize);
+        newer(&mut self.reign, other.reign);
+        newer(&mut self.beat, other.beat);
+        newer(&mut self.rule, other.rule);
+        newer(&mut self.switchover, other.switchover);
+        newer(&mut self.leader, other.leader);
+        newer_each(&mut self.epochs, other.epochs);
+        newer_each(&mut self.pledges, other.pledges);
+        newer_each(&mut self.members, other.members);
+        self.as_of = self.as_of.max(other.as_of);
+    }
+}
+
 /// A conditional write: all of it happens, at one revision, if every compared record is still at the given revision.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]

@@ -169,7 +169,7 @@ impl Run {
         }
         // Followers that were just found, and rules that list them, settle in a moment.
         self.run_until(self.world.now + 3_000_000, |_| false);
-        self.quiet = true;
+        self.quiet = progress::healthy(&self.world).is_ok();
         self.run_until(self.world.now + QUIET_US, |_| false);
     }
 

@@ -113,9 +113,12 @@ impl Node {
         None
     }
 
+    /// Whether the store shows this claim as applied. A reign that is resumed looks the same before, so it must also
+    /// have been written since.
     fn holds(&self, claim: &Claim) -> bool {
-        let reign = self.view.reign.as_ref();
-        reign.is_some_and(|reign| reign.nonce == claim.nonce && reign.boot == self.boot)
+        let Some(reign) = &self.view.reign else { return false };
+        let ours = reign.nonce == claim.nonce && reign.boot == self.boot && reign.released.is_none();
+        ours && reign.revision != claim.base.0
     }
 
     /// A claim that turns out to be won only after its fence is worth nothing: this node then stands anew.
