@@ -15,8 +15,8 @@ use crate::host::{Service, init};
 use crate::keeper::protocol::{Reply, Request, Signal, Status, Target};
 use crate::keeper::{self, janitor};
 use crate::network::{Host, NODES, Rule};
-use crate::place;
 use crate::time::Moment;
+use crate::{packages, place};
 
 /// What a lab is started with.
 #[derive(Clone, Debug)]
@@ -41,8 +41,8 @@ pub struct Lab {
 impl Lab {
     /// Starts a lab: network, hosts and etcd, but no agents yet.
     pub fn start(options: &Options) -> Result<Lab> {
-        if !rustix::process::geteuid().is_root() {
-            bail!("a lab needs root: it makes network namespaces, TUN devices and cgroups. Try sudo.");
+        if !is_root() {
+            bail!("a lab needs root: it makes network namespaces, TUN devices and cgroups");
         }
         if Lab::find(&options.name).is_ok() {
             bail!("the lab \"{}\" is up already: `cargo lab down` ends it", options.name);
@@ -184,6 +184,27 @@ impl Drop for Lab {
             let _ = self.end();
         }
     }
+}
+
+/// Runs this program again as root, where sudo takes no password; without sudo an error says what a lab needs.
+pub fn again_as_root(arguments: &[String]) -> Result<bool> {
+    if !packages::may_sudo() {
+        bail!("a lab needs root: it makes network namespaces, TUN devices and cgroups. Try `sudo -E`.");
+    }
+    let agent = format!("PRIMACY_LAB_AGENT={}", place::agent().display());
+    let own = std::env::current_exe()?;
+    let status = Command::new("sudo")
+        .args(["-n", "env", &agent])
+        .arg(own)
+        .args(arguments)
+        .status()
+        .context("run sudo")?;
+    Ok(status.success())
+}
+
+/// Whether this program runs as root.
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
 }
 
 /// Runs as keeper, janitor or first process of a host if the arguments say so. Every program that starts labs calls

@@ -39,7 +39,7 @@ pub fn summary(outcome: &Outcome) -> String {
     let seconds = |value: Option<f64>| value.map_or_else(|| "no end".to_string(), |s| format!("{s:.2} s"));
     let writers = if outcome.two_writers.instants == 0 { "never" } else { "SEEN" };
     format!(
-        "outage {}   lost {} of {} rows   two writers {writers}   streaming after {}",
+        "outage {}, {} of {} rows lost, two writers {writers}, healthy in {}",
         seconds(outcome.outage.longest.seconds()),
         outcome.loss.rows,
         outcome.loss.acked,
@@ -236,7 +236,7 @@ mod tests {
         Outcome {
             id: "B5".into(),
             title: "node death".into(),
-            marks: vec![Mark { at: fault, what: "h1 lost".into() }],
+            marks: vec![Mark { at: fault, what: "h1 lost".into(), repair: false }],
             outage: judge::outage(&acks, fault, end),
             loss: judge::Loss { acked: acks.len(), ..Default::default() },
             two_writers: judge::two_writers(&acks),
@@ -254,7 +254,7 @@ mod tests {
     fn the_text_tells_the_story_within_80_columns() {
         let text = text(&outcome());
         for part in
-            ["first write on h2, timeline 2", "outage 5.03 s", "lost 0 of 120 rows", "PROBLEM: for example"]
+            ["first write on h2, timeline 2", "outage 5.03 s", "0 of 120 rows lost", "PROBLEM: for example"]
         {
             assert!(text.contains(part), "{part} is missing in\n{text}");
         }

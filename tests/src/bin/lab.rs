@@ -2,10 +2,10 @@
 
 use std::process::{Command, ExitCode};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use primacy_tests::faults::{self, Fault, Outcome};
-use primacy_tests::lab::{Lab, Options, inner_role};
+use primacy_tests::lab::{Lab, Options, again_as_root, inner_role, is_root};
 use primacy_tests::network::Host;
 use primacy_tests::report::{self, Live};
 use primacy_tests::{packages, place};
@@ -64,7 +64,10 @@ enum Act {
 
 fn main() -> ExitCode {
     let all: Vec<String> = std::env::args().collect();
-    let done = inner_role(&all).map_or_else(|| act(Arguments::parse()), |inner| inner.map(|()| true));
+    let done = match inner_role(&all) {
+        Some(inner) => inner.map(|()| true),
+        None => act(Arguments::parse(), &all[1..]),
+    };
     match done {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -76,12 +79,13 @@ fn main() -> ExitCode {
 }
 
 /// Whether all went well.
-fn act(arguments: Arguments) -> Result<bool> {
+fn act(arguments: Arguments, words: &[String]) -> Result<bool> {
     let options = options(&arguments)?;
     match arguments.act {
+        Act::Fault { ids, .. } if ids.is_empty() => list(),
+        _ if !is_root() => again_as_root(words),
         Act::Up { bare } => up(&options, bare),
         Act::Status { json } => status(&options.name, json),
-        Act::Fault { ids, .. } if ids.is_empty() => list(),
         Act::Fault { ids, times, json } => fault(&options, &ids, times, json),
         Act::Exec { host, command } => exec(&options.name, &host, &command),
         Act::Down => down(&options.name),
@@ -235,9 +239,6 @@ fn exec(name: &str, host: &str, command: &[String]) -> Result<bool> {
 }
 
 fn down(name: &str) -> Result<bool> {
-    if !rustix::process::geteuid().is_root() {
-        bail!("only root can end a lab");
-    }
     match Lab::find(name) {
         Ok(lab) => lab.down()?,
         // Nothing answers, but an earlier lab may have left something.

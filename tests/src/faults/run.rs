@@ -50,9 +50,9 @@ impl Outcome {
         self.marks.first().map_or(self.end, |mark| mark.at)
     }
 
-    /// When it was repaired, if it was one to repair: the last thing done.
+    /// When it was undone, if it was one to undo; else when it happened.
     pub fn repaired_at(&self) -> Moment {
-        self.marks.last().map_or(self.end, |mark| mark.at)
+        self.marks.iter().rev().find(|mark| mark.repair).map_or_else(|| self.fault_at(), |mark| mark.at)
     }
 
     /// Seconds from the repair until all nodes were streaming again.
@@ -182,12 +182,23 @@ fn problems_of(fault: &Fault, outcome: &Outcome, before: Option<Host>, after: Op
     if outcome.outage.longest.to.is_none() {
         problems.push("nobody could write any more".into());
     }
-    if let (Some(before), Some(after), false) = (before, after, fault.may_move)
-        && before != after
-    {
-        problems.push(format!("the primary moved from {before} to {after} without need"));
+    if !fault.may_move {
+        problems.extend(needless_move(outcome, before, after));
     }
     problems
+}
+
+/// A change of the primary, or a new promotion of the same one, where neither is needed.
+fn needless_move(outcome: &Outcome, before: Option<Host>, after: Option<Host>) -> Option<String> {
+    if let (Some(before), Some(after)) = (before, after)
+        && before != after
+    {
+        return Some(format!("the primary moved from {before} to {after} without need"));
+    }
+    let timelines = outcome.acks.iter().map(|ack| ack.timeline);
+    let (first, last) = timelines.clone().min().zip(timelines.max())?;
+    (first != last)
+        .then(|| format!("the primary was promoted anew, from timeline {first} to {last}, without need"))
 }
 
 #[cfg(test)]
@@ -204,7 +215,7 @@ mod tests {
     fn outcome(id: &str, acks: Vec<Ack>, missing: &Missing) -> Vec<String> {
         let fault = find(id).expect("a fault");
         let seen = Seen { acks, ..Seen::default() };
-        let marks = vec![Mark { at: Moment(1_000), what: "fault".into() }];
+        let marks = vec![Mark { at: Moment(1_000), what: "fault".into(), repair: false }];
         let outcome = judge(&fault, marks, seen, missing, Moment(10_000));
         problems_of(&fault, &outcome, Some(Host(1)), Some(Host(2)))
     }

@@ -21,6 +21,8 @@ pub struct Mark {
     pub at: Moment,
     /// What.
     pub what: String,
+    /// Whether it undid the fault.
+    pub repair: bool,
 }
 
 /// A running cluster with clients, to which a story happens.
@@ -39,7 +41,12 @@ pub struct Scene<'a> {
 impl Scene<'_> {
     /// Notes that something was done.
     pub fn mark(&mut self, at: Moment, what: impl Into<String>) {
-        self.marks.push(Mark { at, what: what.into() });
+        self.marks.push(Mark { at, what: what.into(), repair: false });
+    }
+
+    /// Notes that the fault was undone.
+    fn mark_repair(&mut self, at: Moment, what: impl Into<String>) {
+        self.marks.push(Mark { at, what: what.into(), repair: true });
     }
 
     /// Lets time pass.
@@ -91,7 +98,8 @@ impl Scene<'_> {
             Signal::Continue => "thawed",
             Signal::Terminate => "asked to end",
         };
-        self.mark(at, format!("{} of {host} {verb}", names.join(" and ")));
+        let what = format!("{} of {host} {verb}", names.join(" and "));
+        self.marks.push(Mark { at, what, repair: signal == Signal::Continue });
         Ok(())
     }
 
@@ -104,7 +112,7 @@ impl Scene<'_> {
     pub fn start(&mut self, host: Host, service: Service) -> Result<()> {
         let at = Moment::now();
         self.keep(host, service, true)?;
-        self.mark(at, format!("{} of {host} started again", format!("{service:?}").to_lowercase()));
+        self.mark_repair(at, format!("{} of {host} started again", format!("{service:?}").to_lowercase()));
         Ok(())
     }
 
@@ -120,7 +128,7 @@ impl Scene<'_> {
     pub fn switch_on(&mut self, host: Host) -> Result<()> {
         let at = self.lab.set_rules(Vec::new())?;
         self.lab.ask(Request::Power(host, true))?;
-        self.mark(at, format!("{host} started again"));
+        self.mark_repair(at, format!("{host} started again"));
         Ok(())
     }
 
@@ -134,7 +142,7 @@ impl Scene<'_> {
     /// Mends the network.
     pub fn heal(&mut self) -> Result<()> {
         let at = self.lab.set_rules(Vec::new())?;
-        self.mark(at, "network healed");
+        self.mark_repair(at, "network healed");
         Ok(())
     }
 

@@ -10,7 +10,7 @@
 mod cgroup;
 pub mod janitor;
 mod machine;
-mod processes;
+pub mod processes;
 pub mod protocol;
 
 use std::collections::BTreeMap;

@@ -30,6 +30,13 @@ pub fn children_of(parent: i32) -> Vec<i32> {
     all().filter(|pid| parent_of(*pid) == Some(parent)).collect()
 }
 
+/// Kills a process and all that descend from it.
+pub fn kill_tree(root: i32) {
+    let children = children_of(root);
+    let _ = super::machine::send(root, super::protocol::Signal::Kill);
+    children.into_iter().for_each(kill_tree);
+}
+
 fn all() -> impl Iterator<Item = i32> {
     fs::read_dir("/proc")
         .into_iter()
