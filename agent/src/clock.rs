@@ -60,7 +60,8 @@ fn timer(time: Time) -> std::io::Result<AsyncFd<OwnedFd>> {
     };
     let never = Timespec { tv_sec: 0, tv_nsec: 0 };
     timerfd_settime(&fd, TimerfdTimerFlags::ABSTIME, &Itimerspec { it_interval: never, it_value: at })?;
-    AsyncFd::with_interest(fd, tokio::io::Interest::READABLE)
+    // SAFETY: the descriptor is open, and owned by the `AsyncFd` from here on; nothing else closes or replaces it.
+    Ok(unsafe { AsyncFd::register_with_interest(fd, tokio::io::Interest::READABLE) }?)
 }
 
 /// The same length of time for those who use the standard library's.

@@ -20,6 +20,8 @@ pub struct Contents {
     pub leader: Option<(String, Option<i64>)>,
     /// Patroni's `history`.
     pub history: Vec<Value>,
+    /// When the store last answered, in seconds since 1970.
+    pub answered: u64,
 }
 
 /// A member as it describes itself to other tools. Fields that aren't known here are kept.

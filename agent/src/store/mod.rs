@@ -7,7 +7,9 @@ pub mod records;
 mod tests;
 mod watch;
 
-use crate::clock::{calendar_now, instant};
+pub use watch::see_all;
+
+use crate::clock::{calendar_now, instant, unix_seconds};
 use directory::Directory;
 use mirror::SharedLease;
 use primacy_core::store::{Answer, EpochRecord, Key, News, Record, Request, Response, Txn, View};
@@ -174,7 +176,7 @@ impl EtcdStore {
     }
 
     fn view(&self, entries: &[KeyValue], revision: i64) -> Option<View> {
-        watch::see_all(&self.paths, &self.directory, entries);
+        see_all(&self.paths, &self.directory, entries);
         match records::view(&self.paths, entries, revision) {
             Ok(view) => Some(view),
             Err(garbage) => {
@@ -188,6 +190,9 @@ impl EtcdStore {
     }
 
     fn note(&self, error: Option<&Error>) {
+        if error.is_none() {
+            self.directory.look().answered = unix_seconds();
+        }
         match (error, self.answers.replace(error.is_none())) {
             (Some(error), true) => tracing::warn!(%error, "the store does not answer"),
             (Some(error), false) => tracing::debug!(%error, "the store still does not answer"),

@@ -163,7 +163,7 @@ fn see_entry(contents: &mut Contents, meaning: &Meaning, entry: &KeyValue) {
 }
 
 /// Takes over everything that was read.
-pub(crate) fn see_all(paths: &Paths, directory: &Directory, entries: &[KeyValue]) {
+pub fn see_all(paths: &Paths, directory: &Directory, entries: &[KeyValue]) {
     let mut contents = directory.look();
     contents.members.clear();
     contents.leader = None;

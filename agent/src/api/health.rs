@@ -1,0 +1,199 @@
+//! Health checks: who gets a 200.
+
+use crate::board::Seen;
+use crate::config::Settings;
+use crate::patroni;
+use primacy_core::instance::Instance;
+use primacy_core::{Node, Time};
+use serde_json::Value;
+
+/// What a health check is about, at the moment of its answer.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// Holds the lease with authority, and PostgreSQL is writable.
+    pub primary: bool,
+    /// PostgreSQL runs in recovery.
+    pub replica: bool,
+    /// PostgreSQL runs.
+    pub running: bool,
+    /// It streams.
+    pub streaming: bool,
+    /// How far it is behind.
+    pub lag_bytes: u64,
+    /// The bound on that, where none is asked for.
+    pub lag_bytes_max: u64,
+    /// As configured.
+    pub tags: serde_json::Map<String, Value>,
+}
+
+impl Facts {
+    /// The facts at `now`.
+    pub fn at(now: Time, seen: &Seen, settings: &Settings) -> Facts {
+        let instance = seen.node.as_ref().map(Node::instance);
+        Facts {
+            primary: seen.node.as_ref().is_some_and(|node| node.is_primary(now)),
+            replica: matches!(instance, Some(Instance::Standby { .. })),
+            running: patroni::state(seen) == "running",
+            streaming: matches!(instance, Some(Instance::Standby { streaming: true, .. })),
+            lag_bytes: seen.node.as_ref().map_or(0, patroni::lag),
+            lag_bytes_max: settings.core.lag_bytes_max,
+            tags: settings.tags.clone(),
+        }
+    }
+
+    /// Whether a check of this path succeeds. Paths match by what they contain, so that a trailing slash or a prefix
+    /// that a load balancer adds does no harm.
+    pub fn healthy(&self, path: &str, query: &[(String, String)]) -> bool {
+        let has = |word: &str| path.contains(word);
+        match path {
+            "/sync" | "/synchronous" | "/quorum" => false,
+            "/async" | "/asynchronous" => self.is_fit_replica(query),
+            "/read-only-sync" | "/read-only-synchronous" | "/read-only-quorum" => self.primary,
+            _ if has("standby-leader") || has("standby_leader") => false,
+            _ if path == "/" || has("leader") || has("primary") || has("master") || has("read-write") => {
+                self.primary
+            }
+            _ if has("read-only") => (self.primary && self.has_tags(query)) || self.is_fit_replica(query),
+            _ if has("replica") => self.is_fit_replica(query),
+            _ if has("health") => self.running && self.has_tags(query),
+            _ => false,
+        }
+    }
+
+    /// `GET /readiness`.
+    pub fn ready(&self, query: &[(String, String)]) -> bool {
+        self.primary
+            || (self.running && self.streaming && self.lag_bytes <= lag_max(query, self.lag_bytes_max))
+    }
+
+    fn is_fit_replica(&self, query: &[(String, String)]) -> bool {
+        let state =
+            query.iter().find(|(name, _)| name == "replication_state").map(|(_, value)| value.as_str());
+        self.replica
+            && self.running
+            && self.tags.get("noloadbalance") != Some(&Value::Bool(true))
+            && self.lag_bytes <= lag_max(query, u64::MAX)
+            && state.is_none_or(|state| (state == "streaming") == self.streaming)
+            && self.has_tags(query)
+    }
+
+    /// Each `tag_NAME=VALUE` must be met.
+    fn has_tags(&self, query: &[(String, String)]) -> bool {
+        let mut wanted = query.iter().filter_map(|(name, value)| Some((name.strip_prefix("tag_")?, value)));
+        wanted.all(|(name, value)| match self.tags.get(name) {
+            Some(Value::String(text)) => text == value,
+            Some(other) => other.to_string() == *value,
+            None => false,
+        })
+    }
+}
+
+/// The bound of `lag=`; what can't be read is no bound that could be met.
+fn lag_max(query: &[(String, String)], default: u64) -> u64 {
+    match query.iter().find(|(name, _)| name == "lag") {
+        Some((_, text)) => bytes(text).unwrap_or(0),
+        None => default,
+    }
+}
+
+/// A number of bytes, or one with a unit of PostgreSQL's.
+fn bytes(text: &str) -> Option<u64> {
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let factor = match text[digits.len()..].trim() {
+        "" | "B" => 1,
+        "kB" => 1 << 10,
+        "MB" => 1 << 20,
+        "GB" => 1 << 30,
+        "TB" => 1 << 40,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(factor)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn query(text: &str) -> Vec<(String, String)> {
+        let pairs = text.split('&').filter_map(|pair| pair.split_once('='));
+        pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+    }
+
+    fn primary() -> Facts {
+        Facts { primary: true, running: true, ..Facts::default() }
+    }
+
+    fn replica() -> Facts {
+        let tags =
+            serde_json::json!({"zone": "a", "clonefrom": true}).as_object().cloned().unwrap_or_default();
+        Facts {
+            replica: true,
+            running: true,
+            streaming: true,
+            lag_bytes: 2048,
+            lag_bytes_max: 1 << 20,
+            tags,
+            ..Facts::default()
+        }
+    }
+
+    #[test]
+    fn paths_tell_primaries_from_replicas() {
+        let cases = [
+            ("/", true, false),
+            ("/primary", true, false),
+            ("/master", true, false),
+            ("/leader", true, false),
+            ("/read-write", true, false),
+            ("/primary/", true, false),
+            ("/replica", false, true),
+            ("/read-only", true, true),
+            ("/health", true, true),
+            ("/async", false, true),
+            ("/sync", false, false),
+            ("/quorum", false, false),
+            ("/read-only-sync", true, false),
+            ("/standby-leader", false, false),
+            ("/nonsense", false, false),
+        ];
+        for (path, of_primary, of_replica) in cases {
+            assert_eq!(primary().healthy(path, &[]), of_primary, "{path} of a primary");
+            assert_eq!(replica().healthy(path, &[]), of_replica, "{path} of a replica");
+            assert!(!Facts::default().healthy(path, &[]), "{path} of nobody");
+        }
+    }
+
+    #[test]
+    fn a_replica_may_be_asked_for_its_lag_tags_and_state() {
+        let cases = [
+            ("lag=2048", true),
+            ("lag=2047", false),
+            ("lag=2kB", true),
+            ("lag=1MB", true),
+            ("lag=soon", false),
+            ("tag_zone=a", true),
+            ("tag_zone=b", false),
+            ("tag_clonefrom=true", true),
+            ("tag_none=x", false),
+            ("replication_state=streaming", true),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(replica().healthy("/replica", &query(text)), expected, "{text}");
+        }
+        assert!(primary().healthy("/primary", &query("tag_zone=b")), "tags don't count for the primary");
+    }
+
+    #[test]
+    fn a_replica_that_is_not_to_be_balanced_to_is_still_healthy() {
+        let mut facts = replica();
+        facts.tags.insert("noloadbalance".to_owned(), Value::Bool(true));
+        assert!(!facts.healthy("/replica", &[]) && facts.healthy("/health", &[]));
+    }
+
+    #[test]
+    fn ready_is_who_leads_or_streams_close_behind() {
+        assert!(primary().ready(&[]) && replica().ready(&[]));
+        assert!(!replica().ready(&query("lag=1")));
+        assert!(!Facts { streaming: false, ..replica() }.ready(&[]));
+    }
+}

@@ -1,0 +1,185 @@
+//! The REST interface, with Patroni's paths, codes and documents.
+
+mod health;
+mod switchover;
+
+use crate::board::Board;
+use crate::clock::{duration, now};
+use crate::config::Settings;
+use crate::patroni;
+use crate::store::directory::Directory;
+use axum::Router;
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::{Query, Request, State};
+use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use health::Facts;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use primacy_core::{Node, Span};
+use serde_json::Value;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+/// No request needs more.
+const BODY_BYTES_MAX: usize = 1 << 20;
+
+/// More than any set of load balancers opens.
+const CONNECTIONS_MAX: usize = 256;
+
+/// How long a client may take to say what it wants, also between two requests.
+const HEADERS_WITHIN: Duration = Duration::from_secs(30);
+
+/// The pause after a failed accept: most often there are no file descriptors left.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// What the answers are made from.
+#[derive(Clone)]
+pub struct Api {
+    /// See [`Board`].
+    pub board: Board,
+    /// See [`Directory`].
+    pub directory: Directory,
+    /// See [`Settings`].
+    pub settings: Arc<Settings>,
+}
+
+/// A code and a text or document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    code: StatusCode,
+    content_type: &'static str,
+    body: String,
+}
+
+impl Answer {
+    fn text(code: StatusCode, text: impl Into<String>) -> Answer {
+        Answer { code, content_type: "text/html", body: text.into() }
+    }
+
+    fn json(code: StatusCode, document: &Value) -> Answer {
+        Answer { code, content_type: "application/json", body: document.to_string() }
+    }
+
+    fn code(code: StatusCode) -> Answer {
+        Answer::text(code, "")
+    }
+}
+
+impl IntoResponse for Answer {
+    fn into_response(self) -> Response {
+        let mut response = Response::new(Body::from(self.body));
+        *response.status_mut() = self.code;
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(self.content_type));
+        response
+    }
+}
+
+/// Answers for as long as the runtime lives.
+pub async fn serve(listener: TcpListener, api: Api) {
+    let router = Router::new().fallback(answer).with_state(api);
+    let service = TowerToHyperService::new(router);
+    let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "could not accept a connection");
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+        };
+        let Ok(permit) = connections.clone().try_acquire_owned() else { continue };
+        // It only costs time if this can't be had.
+        let _ = stream.set_nodelay(true);
+        let mut http = http1::Builder::new();
+        http.timer(TokioTimer::new()).header_read_timeout(HEADERS_WITHIN);
+        let connection = http.serve_connection(TokioIo::new(stream), service.clone());
+        tokio::spawn(async move {
+            // A client that goes away early is its own business.
+            let _ = connection.await;
+            drop(permit);
+        });
+    }
+}
+
+async fn answer(
+    State(api): State<Api>,
+    Query(query): Query<Vec<(String, String)>>,
+    request: Request,
+) -> Answer {
+    let (parts, body) = request.into_parts();
+    let path = parts.uri.path();
+    let segment = path.split('/').nth(1).unwrap_or_default();
+    match parts.method {
+        Method::GET => api.get(segment, path, &query),
+        Method::HEAD | Method::OPTIONS => Answer::code(api.health(path, &query).0),
+        Method::POST => {
+            let Ok(body) = to_bytes(body, BODY_BYTES_MAX).await else {
+                return Answer::code(StatusCode::PAYLOAD_TOO_LARGE);
+            };
+            api.post(segment, &body).await
+        }
+        _ => Answer::code(StatusCode::NOT_IMPLEMENTED),
+    }
+}
+
+impl Api {
+    fn get(&self, segment: &str, path: &str, query: &[(String, String)]) -> Answer {
+        match segment {
+            "patroni" => Answer::json(StatusCode::OK, &self.status()),
+            "cluster" => Answer::json(StatusCode::OK, &self.cluster()),
+            "history" => Answer::json(StatusCode::OK, &Value::Array(self.directory.look().history.clone())),
+            "liveness" => Answer::code(self.liveness()),
+            "readiness" => Answer::code(code(self.facts().ready(query))),
+            _ => {
+                let (code, status) = self.health(path, query);
+                Answer::json(code, &status)
+            }
+        }
+    }
+
+    async fn post(&self, segment: &str, body: &Bytes) -> Answer {
+        match segment {
+            "switchover" => switchover::post(&self.board, &self.directory, body).await,
+            _ => Answer::code(StatusCode::NOT_IMPLEMENTED),
+        }
+    }
+
+    fn facts(&self) -> Facts {
+        Facts::at(now(), &self.board.look(), &self.settings)
+    }
+
+    /// The check and its document are of the same moment.
+    fn health(&self, path: &str, query: &[(String, String)]) -> (StatusCode, Value) {
+        let (now, seen) = (now(), self.board.look().clone());
+        let healthy = Facts::at(now, &seen, &self.settings).healthy(path, query);
+        (code(healthy), patroni::status(&seen, &self.settings, &self.directory.look(), now))
+    }
+
+    fn status(&self) -> Value {
+        let seen = self.board.look().clone();
+        patroni::status(&seen, &self.settings, &self.directory.look(), now())
+    }
+
+    fn cluster(&self) -> Value {
+        let end = self.board.look().node.as_ref().and_then(|node| Some(node.view().beat.as_ref()?.end));
+        patroni::cluster(&self.settings.scope, &self.directory.look(), end.unwrap_or_default())
+    }
+
+    /// Whether the loop runs.
+    fn liveness(&self) -> StatusCode {
+        let (seen, now) = (self.board.look(), now());
+        let leads = seen.node.as_ref().is_some_and(|node: &Node| node.is_primary(now));
+        let patience: Span = if leads { self.settings.core.ttl } else { self.settings.core.ttl.times(2) };
+        let silent = duration(now.since(seen.handled));
+        code(silent < duration(patience))
+    }
+}
+
+fn code(good: bool) -> StatusCode {
+    if good { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
+}

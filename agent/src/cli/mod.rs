@@ -1,0 +1,170 @@
+//! Commands for people and scripts. Data goes to stdout, everything else to stderr.
+//!
+//! | exit code | means |
+//! |---|---|
+//! | 0 | done |
+//! | 1 | not done: refused, or something is wrong with the configuration |
+//! | 2 | the command line makes no sense |
+//! | 3 | it isn't known whether it was done |
+//! | 4 | neither the store nor a member could be reached |
+
+mod http;
+mod list;
+mod switchover;
+
+use crate::config::Settings;
+use crate::store::directory::{Contents, Directory};
+use crate::store::records::{Meaning, Paths, decode};
+use crate::store::{TRY, see_all};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use primacy_core::Lsn;
+use primacy_core::store::{Key, Record};
+use primacy_etcd::{Client, Config, Instant, Keys};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// What is wanted of this program.
+#[derive(Debug, Parser)]
+#[command(name = "primacy", version, about = "Keeps a PostgreSQL cluster with exactly one primary")]
+pub struct Cli {
+    /// The command.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the agent of one member
+    Agent {
+        /// The member's configuration, as for Patroni
+        config: PathBuf,
+    },
+    /// List the members of a cluster
+    List(Shown),
+    /// List the members below the one they follow
+    Topology(Shown),
+    /// Move the primary to another member
+    Switchover(SwitchoverArgs),
+    /// Print the version
+    Version,
+}
+
+/// Which cluster.
+#[derive(Debug, Args)]
+pub struct Cluster {
+    /// The configuration of any member of the cluster
+    #[arg(short = 'c', long = "config-file", env = "PRIMACY_CONFIG", value_name = "FILE")]
+    config: PathBuf,
+}
+
+/// What to show, and how.
+#[derive(Debug, Args)]
+pub struct Shown {
+    #[command(flatten)]
+    cluster: Cluster,
+    /// How to print it
+    #[arg(short = 'o', long = "format", default_value = "pretty")]
+    output: Output,
+}
+
+/// How to print something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// A table
+    Pretty,
+    /// JSON
+    Json,
+    /// YAML
+    Yaml,
+}
+
+/// A switchover.
+#[derive(Debug, Args)]
+pub struct SwitchoverArgs {
+    #[command(flatten)]
+    cluster: Cluster,
+    /// The present primary, so that nothing is done if it is another one by now
+    #[arg(long, visible_alias = "primary")]
+    leader: Option<String>,
+    /// The primary to be; the best member if none is named
+    #[arg(long)]
+    candidate: Option<String>,
+    /// Don't ask
+    #[arg(long)]
+    force: bool,
+}
+
+/// The exit codes in the module's table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Code {
+    /// 0
+    Done = 0,
+    /// 1
+    NotDone = 1,
+    /// 3
+    Unknown = 3,
+    /// 4
+    Unreachable = 4,
+}
+
+/// Why a command ends early.
+#[derive(Debug)]
+pub struct Failure(Code, String);
+
+/// Carries out a command that isn't the agent's own.
+pub async fn run(command: Command) -> Code {
+    let result = match command {
+        Command::Agent { .. } => unreachable!("the agent isn't run from here"),
+        Command::Version => {
+            println!("primacy {}", env!("CARGO_PKG_VERSION"));
+            Ok(())
+        }
+        Command::List(shown) => list::list(&shown, list::Order::ByName).await,
+        Command::Topology(shown) => list::list(&shown, list::Order::LeaderFirst).await,
+        Command::Switchover(args) => switchover::run(&args).await,
+    };
+    match result {
+        Ok(()) => Code::Done,
+        Err(Failure(code, why)) => {
+            eprintln!("primacy: {why}");
+            code
+        }
+    }
+}
+
+/// The settings in a file.
+pub fn settings(path: &Path) -> Result<Settings, Failure> {
+    let failed = |why: String| Failure(Code::NotDone, why);
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| failed(format!("could not read {}: {error}", path.display())))?;
+    Settings::parse(&text).map_err(|error| failed(format!("{}:\n{error}", path.display())))
+}
+
+/// What the store says of a cluster.
+struct Found {
+    contents: Contents,
+    /// The end of the primary's WAL, as last published.
+    end: Lsn,
+}
+
+/// Reads everything of a cluster.
+async fn find(settings: &Settings) -> Result<Found, Failure> {
+    let config = Config { try_timeout: TRY, ..Config::new(settings.etcd.clone()) };
+    let client = Client::new(config).map_err(|error| Failure(Code::NotDone, error.to_string()))?;
+    let paths = Paths { prefix: settings.prefix.clone() };
+    let deadline = Instant::now() + Duration::from_secs(3);
+    let range = client
+        .read(Keys::prefix(paths.prefix.clone()), deadline)
+        .await
+        .map_err(|error| Failure(Code::Unreachable, error.to_string()))?;
+    let directory = Directory::default();
+    see_all(&paths, &directory, &range.entries);
+    let beat = range.entries.iter().find(|entry| paths.meaning(&entry.key) == Meaning::Record(Key::Beat));
+    let end = match beat.map(|entry| decode(&Key::Beat, &entry.key, &entry.value)) {
+        Some(Ok(Record::Beat(beat))) => beat.end,
+        Some(_) | None => Lsn(0),
+    };
+    let contents = directory.look().clone();
+    Ok(Found { contents, end })
+}
