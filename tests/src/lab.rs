@@ -105,6 +105,14 @@ impl Lab {
         self.ask(Request::Status)?.status.context("a status")
     }
 
+    /// Whether its clusters are bootstrapped with synchronous standbys.
+    pub fn waits_for_standbys(&self) -> Result<bool> {
+        let dynamic = self.status()?.dynamic;
+        Ok(dynamic
+            .iter()
+            .any(|(key, value)| key == "synchronous_mode" && !["off", "false"].contains(&value.as_str())))
+    }
+
     /// Where the network namespace of a host is found.
     pub fn namespace(&self, host: Host) -> Result<PathBuf> {
         let hosts = self.status()?.hosts;

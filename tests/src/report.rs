@@ -68,7 +68,8 @@ fn story(outcome: &Outcome) -> Vec<(Moment, String)> {
         }
     }
     let gap = outcome.outage.longest;
-    if let Some(to) = gap.to.filter(|to| to.since(gap.from) > 0.2) {
+    let written_before = outcome.acks.iter().any(|ack| ack.acked <= gap.from);
+    if let Some(to) = gap.to.filter(|to| written_before && to.since(gap.from) > 0.2) {
         lines.push((to, format!("writes go on after an outage of {:.3} s", to.since(gap.from))));
     }
     if let Some(at) = outcome.healthy_at.filter(|at| *at > fault) {
@@ -166,7 +167,7 @@ impl Live {
             let (start, terminal) = (Moment::now(), std::io::stdout().is_terminal());
             let mut shown = String::new();
             while stopped.recv_timeout(Duration::from_millis(100)).is_err_and(|e| e == TIMEOUT) {
-                let (nodes, last) = viewer.view();
+                let Some((nodes, last)) = viewer.view() else { break };
                 let silent = last.map(|ack| Moment::now().since(ack.acked));
                 let state = live_line(&nodes.0, last, silent);
                 let age = silent.filter(|silent| *silent > 0.3).map(|s| format!(" for {s:.1} s"));
@@ -239,7 +240,7 @@ mod tests {
             marks: vec![Mark { at: fault, what: "h1 lost".into(), repair: false }],
             outage: judge::outage(&acks, fault, end),
             loss: judge::Loss { acked: acks.len(), ..Default::default() },
-            two_writers: judge::two_writers(&acks),
+            two_writers: judge::two_writers(&acks, |_| true),
             reigns: Vec::new(),
             overlaps: Vec::new(),
             healthy_at: Some(Moment(7_000_000)),

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use primacy_tests::faults::{self, Fault, Outcome};
 use primacy_tests::lab::{Lab, Options, again_as_root, inner_role, is_root};
-use primacy_tests::network::Host;
+use primacy_tests::network::{self, Host};
 use primacy_tests::report::{self, Live};
 use primacy_tests::{packages, place};
 
@@ -58,6 +58,8 @@ enum Act {
         #[arg(trailing_var_arg = true, required = true)]
         command: Vec<String>,
     },
+    /// Checks the lab's own network: cuts, delays, directions, ports.
+    Check,
     /// Ends the lab and removes all of it.
     Down,
 }
@@ -88,6 +90,7 @@ fn act(arguments: Arguments, words: &[String]) -> Result<bool> {
         Act::Status { json } => status(&options.name, json),
         Act::Fault { ids, times, json } => fault(&options, &ids, times, json),
         Act::Exec { host, command } => exec(&options.name, &host, &command),
+        Act::Check => network::check::run(),
         Act::Down => down(&options.name),
     }
 }

@@ -156,11 +156,14 @@ impl Clients {
 pub struct Viewer(Arc<Shared>);
 
 impl Viewer {
-    /// What the agents say now, and the steady client's last acknowledgement.
-    pub fn view(&self) -> (Nodes, Option<Ack>) {
+    /// What the agents say now, and the steady client's last acknowledgement; nothing once the clients have ended.
+    pub fn view(&self) -> Option<(Nodes, Option<Ack>)> {
+        if self.0.stopped() {
+            return None;
+        }
         let seen = self.0.seen.lock().expect("the record");
         let last = seen.acks.iter().rev().take(1_000).find(|ack| ack.writer == Writer::Steady);
-        (Nodes::of(&seen.samples, Moment::now()), last.copied())
+        Some((Nodes::of(&seen.samples, Moment::now()), last.copied()))
     }
 }
 

@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::Scene;
 use crate::host::Service;
 use crate::keeper::protocol::{Request, Signal, Target};
-use crate::network::{Host, NODES};
+use crate::network::{Act, Host, NODES, Peer, Rule};
 use crate::time::Moment;
 
 /// A fault and what it must not do.
@@ -30,6 +30,7 @@ pub const ALL: &[Fault] = &[
     fault("C1", "bootstrap from nothing to three streaming nodes", KEEPS, bootstrap),
     fault("C5", "switchover to a named standby", MOVES, switchover),
     fault("B1", "kill -9 of the postmaster", MOVES, |scene| kill(scene, &[Target::Postmaster])),
+    fault("B2", "kill -9 of the checkpointer", STAYS, |scene| kill(scene, &[Target::Checkpointer])),
     fault("B3", "kill -9 of the agent, restarted at once", STAYS, |scene| kill(scene, &[Target::Agent])),
     fault("B3-away", "kill -9 of the agent, away for 20 s", LOSES, agent_away),
     fault("B4", "agent frozen for 15 s", LOSES, agent_frozen),
@@ -45,7 +46,13 @@ pub const ALL: &[Fault] = &[
     fault("B6-leader", "primary's host cut off for 15 s, etcd's leader with it", LOSES, |scene| {
         netsplit(scene, true)
     }),
+    fault("B7", "primary's host cut off from etcd alone for 15 s", LOSES, store_out_of_reach),
+    fault("B8", "PostgreSQL of the primary frozen, all processes", LOSES, postgres_frozen),
+    fault("B10", "a standby's host lost for 10 s", STAYS, standby_death),
     fault("A1", "etcd's leader frozen for 10 s", STAYS, store_leader_frozen),
+    fault("A2", "etcd leader's host cut off for 10 s, a standby's", STAYS, store_leader_cut_off),
+    fault("A3", "600 ms of round trip between etcd's members for 20 s", LOSES, store_slow),
+    fault("A4", "primary's host down 1.5 s, up 1.5 s, five times", LOSES, flapping),
     fault("A6", "all of etcd down for 20 s", STAYS, store_down),
 ];
 
@@ -110,6 +117,61 @@ fn netsplit(scene: &mut Scene, with_store_leader: bool) -> Result<()> {
     scene.isolate(primary)?;
     scene.pass(15);
     scene.heal()
+}
+
+/// The ports of the store: for clients and between members.
+const STORE_PORTS: [u16; 2] = [2379, 2380];
+
+fn store_out_of_reach(scene: &mut Scene) -> Result<()> {
+    let primary = scene.primary()?;
+    scene.place_store_leader(primary, false)?;
+    let rules = Rule::isolate(primary).into_iter().map(|rule| Rule { ports: STORE_PORTS.to_vec(), ..rule });
+    let at = scene.lab.set_rules(rules.collect())?;
+    scene.mark(at, format!("{primary} can't reach the rest of etcd"));
+    scene.pass(15);
+    scene.heal()
+}
+
+fn postgres_frozen(scene: &mut Scene) -> Result<()> {
+    let primary = scene.primary()?;
+    scene.signal(primary, &[Target::Postmaster, Target::Checkpointer, Target::Backends], Signal::Stop)
+}
+
+fn standby_death(scene: &mut Scene) -> Result<()> {
+    let standby = scene.other_than(scene.primary()?);
+    scene.place_store_leader(standby, false)?;
+    scene.switch_off(standby)?;
+    scene.pass(10);
+    scene.switch_on(standby)
+}
+
+fn store_leader_cut_off(scene: &mut Scene) -> Result<()> {
+    let standby = scene.other_than(scene.primary()?);
+    scene.place_store_leader(standby, true)?;
+    scene.isolate(standby)?;
+    scene.pass(10);
+    scene.heal()
+}
+
+fn store_slow(scene: &mut Scene) -> Result<()> {
+    let act = Act::Delay { millis: 300 };
+    let rule = Rule { from: Peer::Any, to: Peer::Any, ports: vec![2380], act };
+    let at = scene.lab.set_rules(vec![rule])?;
+    scene.mark(at, "a round trip between etcd's members takes 600 ms");
+    scene.pass(20);
+    scene.heal()
+}
+
+fn flapping(scene: &mut Scene) -> Result<()> {
+    let host = scene.primary()?;
+    scene.place_store_leader(host, true)?;
+    for _ in 0..5 {
+        scene.isolate(host)?;
+        std::thread::sleep(Duration::from_millis(1_500));
+        scene.heal()?;
+        std::thread::sleep(Duration::from_millis(1_500));
+    }
+    Ok(())
 }
 
 fn store_leader_frozen(scene: &mut Scene) -> Result<()> {

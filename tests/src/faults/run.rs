@@ -91,14 +91,16 @@ pub fn run(lab: &Lab, fault: &Fault, watch: &mut dyn FnMut(&Clients)) -> Result<
         problems.push(format!("after the fault: {error:#}"));
     }
     let after = clients.nodes().primary();
+    let waits = lab.waits_for_standbys()?;
     let end = Moment::now();
     let (seen, missing) = clients.finish()?;
     let missing = missing.unwrap_or_else(|error| {
         problems.push(format!("{error:#}"));
         Missing::new()
     });
-    let mut outcome = judge(fault, marks, seen, &missing, end);
-    problems.extend(problems_of(fault, &outcome, before, after));
+    let limits = Fault { may_lose: fault.may_lose && !waits, ..*fault };
+    let mut outcome = judge(fault, marks, seen, &missing, waits, end);
+    problems.extend(problems_of(&limits, &outcome, before, after));
     outcome.problems = problems;
     Ok(outcome)
 }
@@ -140,7 +142,14 @@ fn describe(clients: &Clients) -> String {
     clients.nodes().0.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
-fn judge(fault: &Fault, marks: Vec<Mark>, seen: Seen, missing: &Missing, end: Moment) -> Outcome {
+fn judge(
+    fault: &Fault,
+    marks: Vec<Mark>,
+    seen: Seen,
+    missing: &Missing,
+    waits: bool,
+    end: Moment,
+) -> Outcome {
     let at = marks.first().map_or(end, |mark| mark.at);
     let reigns = judge::reigns(&seen.samples);
     let last_bad = judge::unhealthy_since(&seen.samples, at);
@@ -153,7 +162,7 @@ fn judge(fault: &Fault, marks: Vec<Mark>, seen: Seen, missing: &Missing, end: Mo
         title: fault.title.into(),
         outage: judge::outage(&seen.acks, at, end),
         loss: judge::loss(&seen.acks, missing),
-        two_writers: judge::two_writers(&seen.acks),
+        two_writers: judge::two_writers(&seen.acks, |ack| !waits || missing.contains(&ack.id)),
         overlaps: judge::overlaps(&reigns),
         reigns,
         healthy_at,
@@ -216,7 +225,7 @@ mod tests {
         let fault = find(id).expect("a fault");
         let seen = Seen { acks, ..Seen::default() };
         let marks = vec![Mark { at: Moment(1_000), what: "fault".into(), repair: false }];
-        let outcome = judge(&fault, marks, seen, missing, Moment(10_000));
+        let outcome = judge(&fault, marks, seen, missing, false, Moment(10_000));
         problems_of(&fault, &outcome, Some(Host(1)), Some(Host(2)))
     }
 

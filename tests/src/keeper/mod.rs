@@ -178,7 +178,12 @@ impl Keeper {
             let init = machine.and_then(Machine::init);
             hosts.push(host_status(*host, namespace.path(), init));
         }
-        Status { keeper: std::process::id(), hosts, rules: self.switch.rules() }
+        Status {
+            keeper: std::process::id(),
+            hosts,
+            rules: self.switch.rules(),
+            dynamic: self.settings.dynamic.clone(),
+        }
     }
 }
 

@@ -67,6 +67,9 @@ fn classify(name: &str, words: &[&str]) -> Option<Target> {
     match name {
         "sh" | "setpriv" => None,
         "etcd" => Some(Target::Etcd),
+        "postgres" if words[0].starts_with("postgres:") && words[0].contains(": checkpointer") => {
+            Some(Target::Checkpointer)
+        }
         "postgres" if words[0].starts_with("postgres:") => Some(Target::Backends),
         // The words tell the server from the single-user and bootstrap modes that initdb and rewinding run.
         "postgres" if words.contains(&"--single") || words.contains(&"--boot") => None,
@@ -98,7 +101,8 @@ mod tests {
         assert_eq!(classify("primacy", &["/lab/bin/primacy", "guard", "/data", ""]), Some(Target::Guard));
         let server = ["/usr/lib/postgresql/15/bin/postgres", "-D", "/lab/h1/data", ""];
         assert_eq!(classify("postgres", &server), Some(Target::Postmaster));
-        assert_eq!(classify("postgres", &["postgres: lab: checkpointer "]), Some(Target::Backends));
+        assert_eq!(classify("postgres", &["postgres: lab: checkpointer "]), Some(Target::Checkpointer));
+        assert_eq!(classify("postgres", &["postgres: lab: walwriter "]), Some(Target::Backends));
         assert_eq!(classify("postgres", &["postgres", "--single", "-D", "/lab/h1/data", ""]), None);
     }
 

@@ -40,6 +40,8 @@ pub enum Target {
     Guard,
     /// PostgreSQL's first process.
     Postmaster,
+    /// PostgreSQL's checkpointer.
+    Checkpointer,
     /// All other processes of PostgreSQL.
     Backends,
 }
@@ -79,6 +81,8 @@ pub struct Status {
     pub hosts: Vec<HostStatus>,
     /// The network's rules.
     pub rules: Vec<Rule>,
+    /// Dynamic configuration at bootstrap beyond the agent's defaults.
+    pub dynamic: Vec<(String, String)>,
 }
 
 /// How a host is.

@@ -7,6 +7,7 @@
 //!
 //! Namespaces and devices have no names outside the keeper: they are open files of it, and end with it.
 
+pub mod check;
 mod namespace;
 mod packet;
 mod rules;
