@@ -1,0 +1,280 @@
+//! The guard as a real process, over a make-believe PostgreSQL: a copy of `sleep` or a shell called `postgres`.
+
+use primacy_guard::kill::Instance;
+use primacy_guard::now_us;
+use primacy_guard::server::{Options, SOCKET};
+use primacy_guard::wire::{Ask, News, Reply, Request, Say, Start, Status, Why};
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+const AS_GUARD: &str = "PRIMACY_TEST_GUARD";
+
+/// Not a test: the guard's process, when this file is started again as one.
+#[test]
+fn as_guard() {
+    let Some(dir) = std::env::var_os(AS_GUARD) else { return };
+    let dir = PathBuf::from(dir);
+    let options = Options { run_dir: dir.join("run"), data_dir: dir.join("data") };
+    if let Err(why) = primacy_guard::server::run(&options) {
+        eprintln!("{why}");
+        std::process::exit(7);
+    }
+}
+
+/// A guard with its folders; both are gone with it.
+struct Place {
+    dir: PathBuf,
+    guard: Child,
+}
+
+impl Place {
+    fn new() -> Place {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("primacy-guard-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let dir = std::env::temp_dir().join(name);
+        for part in ["run", "data", "bin"] {
+            fs::create_dir_all(dir.join(part)).unwrap();
+        }
+        fs::copy(fs::canonicalize("/bin/sh").unwrap(), dir.join("bin/postgres")).unwrap();
+        fs::write(dir.join("data/standby.signal"), "").unwrap();
+        let guard = spawn(&dir);
+        Place { dir, guard }
+    }
+
+    fn agent(&self) -> Agent {
+        let until = Instant::now() + Duration::from_secs(5);
+        loop {
+            if let Ok(stream) = UnixStream::connect(self.dir.join("run").join(SOCKET)) {
+                stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+                return Agent { reader: BufReader::new(stream.try_clone().unwrap()), stream, next: 0 };
+            }
+            assert!(Instant::now() < until, "the guard doesn't come up");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// A postmaster with a child; the script runs in the data directory.
+    fn start(&self, script: &str, primary: Option<u32>) -> Request {
+        let program = self.dir.join("bin/postgres").to_str().unwrap().to_owned();
+        Request::Start(Start {
+            argv: vec![program, "-c".into(), script.into()],
+            env: vec![("PATH".into(), "/usr/bin:/bin".into())],
+            log: self.dir.join("log"),
+            primary,
+        })
+    }
+
+    fn instance(&self) -> Instance {
+        Instance::new(&self.dir.join("data"), None)
+    }
+
+    fn wait_for(&self, count: usize) {
+        let until = Instant::now() + Duration::from_secs(5);
+        while self.instance().processes().len() != count {
+            assert!(Instant::now() < until, "{:?}, not {count} processes", self.instance().processes());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+fn spawn(dir: &Path) -> Child {
+    let mut guard = Command::new(std::env::current_exe().unwrap());
+    guard.args(["--exact", "as_guard", "--nocapture", "--test-threads=1"]).env(AS_GUARD, dir);
+    guard.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.guard.kill().unwrap();
+        self.guard.wait().unwrap();
+        assert!(self.instance().kill(Duration::from_secs(5)));
+        fs::remove_dir_all(&self.dir).unwrap();
+    }
+}
+
+struct Agent {
+    reader: BufReader<UnixStream>,
+    stream: UnixStream,
+    next: u64,
+}
+
+impl Agent {
+    fn ask(&mut self, request: Request) -> Result<Status, String> {
+        self.next += 1;
+        let mut line = serde_json::to_string(&Ask { id: self.next, request }).unwrap();
+        line.push('\n');
+        self.stream.write_all(line.as_bytes()).map_err(|e| e.to_string())?;
+        loop {
+            if let Say::Answer(id, reply) = self.hear()? {
+                assert_eq!(id, self.next);
+                return match reply {
+                    Reply::Status(status) => Ok(status),
+                    Reply::Refused(why) => Err(why),
+                };
+            }
+        }
+    }
+
+    fn hear(&mut self) -> Result<Say, String> {
+        let mut line = String::new();
+        match self.reader.read_line(&mut line) {
+            Ok(0) => Err("closed".into()),
+            Ok(_) => serde_json::from_str(&line).map_err(|e| e.to_string()),
+            Err(e) => Err(e.to_string()),
+        }
+    }
+
+    fn news(&mut self) -> News {
+        match self.hear().unwrap() {
+            Say::News(news) => news,
+            other @ Say::Answer(..) => panic!("{other:?}"),
+        }
+    }
+}
+
+fn soon(ms: u64) -> u64 {
+    now_us() + ms * 1_000
+}
+
+#[test]
+fn at_the_fence_everything_dies_though_the_agent_is_gone() {
+    let place = Place::new();
+    let mut agent = place.agent();
+    agent.ask(Request::Arm { epoch: 3, until: soon(400) }).unwrap();
+    agent.ask(place.start("sleep 61 & wait", Some(3))).unwrap();
+    drop(agent);
+    place.wait_for(2);
+    place.wait_for(0);
+    assert_eq!(place.agent().ask(Request::Status).unwrap().armed, None);
+}
+
+#[test]
+fn stopped_processes_and_orphans_die_too() {
+    let place = Place::new();
+    let mut agent = place.agent();
+    agent.ask(Request::Arm { epoch: 1, until: soon(1_500) }).unwrap();
+    let program = place.dir.join("bin/postgres");
+    let inner = format!("{0} -c 'sleep 62; :' & {0} -c 'sleep 62; :' & wait", program.display());
+    agent.ask(place.start(&inner, Some(1))).unwrap();
+    place.wait_for(5);
+    for pid in place.instance().processes() {
+        Command::new("kill").args(["-STOP", &pid.to_string()]).status().unwrap();
+    }
+    assert_eq!(agent.news(), News::Killed(Why::Fence));
+    assert_eq!(place.instance().processes(), Vec::<i32>::new());
+}
+
+#[test]
+fn what_a_dead_postmaster_leaves_behind_is_killed_and_told() {
+    let place = Place::new();
+    let mut agent = place.agent();
+    agent.ask(Request::Arm { epoch: 1, until: soon(60_000) }).unwrap();
+    let program = place.dir.join("bin/postgres");
+    agent.ask(place.start(&format!("{} -c 'sleep 63; :' & exit 0", program.display()), Some(1))).unwrap();
+    assert_eq!(agent.news(), News::Exited);
+    let status = agent.ask(Request::Status).unwrap();
+    assert_eq!(
+        (status.left, status.armed.map(|(epoch, _)| epoch)),
+        (false, Some(1)),
+        "armed for a restart in place"
+    );
+}
+
+#[test]
+fn the_fence_only_moves_forward_and_only_for_its_epoch() {
+    let place = Place::new();
+    let mut agent = place.agent();
+    let (near, far) = (soon(30_000), soon(60_000));
+    agent.ask(Request::Arm { epoch: 2, until: far }).unwrap();
+    assert_eq!(agent.ask(Request::Arm { epoch: 2, until: near }).unwrap().armed, Some((2, far)));
+    agent.ask(place.start("sleep 64", Some(2))).unwrap();
+    assert!(agent.ask(Request::Arm { epoch: 3, until: far + 1 }).unwrap_err().contains("not gone"));
+    assert_eq!(agent.ask(Request::Status).unwrap().armed, Some((2, far)));
+    assert!(agent.ask(Request::Arm { epoch: 2, until: 5 }).is_ok(), "not moved back, so not refused either");
+    agent.ask(Request::Kill).unwrap();
+    assert!(agent.ask(Request::Arm { epoch: 4, until: 5 }).unwrap_err().contains("passed"));
+}
+
+#[test]
+fn nothing_is_started_writable_without_the_fence_of_its_epoch() {
+    let place = Place::new();
+    let mut agent = place.agent();
+    assert!(agent.ask(place.start("sleep 65", Some(1))).unwrap_err().contains("not armed"));
+    agent.ask(Request::Arm { epoch: 1, until: soon(60_000) }).unwrap();
+    assert!(agent.ask(place.start("sleep 65", Some(2))).unwrap_err().contains("not armed"));
+    agent.ask(place.start("sleep 65", None)).unwrap();
+    assert_eq!(agent.ask(Request::Status).unwrap().armed, None, "what can't write needs no fence");
+    assert!(agent.ask(place.start("sleep 65", None)).unwrap_err().contains("left"));
+}
+
+#[test]
+fn a_promotion_without_an_order_is_killed() {
+    let place = Place::new();
+    let mut agent = place.agent();
+    agent.ask(place.start("sleep 66", None)).unwrap();
+    place.wait_for(2);
+    fs::remove_file(place.dir.join("data/standby.signal")).unwrap();
+    assert_eq!(agent.news(), News::Killed(Why::Promotion));
+    assert!(!place.instance().any_left());
+}
+
+#[test]
+fn a_promotion_under_the_fence_is_let_be() {
+    let place = Place::new();
+    let mut agent = place.agent();
+    agent.ask(place.start("sleep 67", None)).unwrap();
+    agent.ask(Request::Arm { epoch: 5, until: soon(60_000) }).unwrap();
+    fs::remove_file(place.dir.join("data/standby.signal")).unwrap();
+    std::thread::sleep(Duration::from_millis(100));
+    assert!(agent.ask(Request::Status).unwrap().left);
+}
+
+#[test]
+fn a_new_agent_replaces_the_old_one() {
+    let place = Place::new();
+    let mut old = place.agent();
+    old.ask(Request::Arm { epoch: 1, until: soon(30_000) }).unwrap();
+    let mut new = place.agent();
+    let before = new.ask(Request::Status).unwrap().armed;
+    assert!(old.ask(Request::Arm { epoch: 1, until: soon(60_000) }).is_err());
+    assert_eq!(new.ask(Request::Status).unwrap().armed, before);
+}
+
+#[test]
+fn a_second_guard_is_refused() {
+    let place = Place::new();
+    place.agent().ask(Request::Status).unwrap();
+    assert_eq!(spawn(&place.dir).wait().unwrap().code(), Some(7));
+    place.agent().ask(Request::Status).unwrap();
+}
+
+#[test]
+fn the_postmaster_dies_with_the_guard_and_the_agent_can_kill_the_rest() {
+    let mut place = Place::new();
+    let mut agent = place.agent();
+    agent.ask(Request::Arm { epoch: 1, until: soon(60_000) }).unwrap();
+    let program = place.dir.join("bin/postgres");
+    agent.ask(place.start(&format!("{} -c 'sleep 68; :' & wait", program.display()), Some(1))).unwrap();
+    place.wait_for(3);
+    place.guard.kill().unwrap();
+    place.guard.wait().unwrap();
+    assert_eq!(agent.hear(), Err("closed".into()));
+    assert!(place.instance().kill(Duration::from_secs(5)));
+    assert!(!place.instance().any_left());
+    place.guard = spawn(&place.dir);
+    place.agent().ask(Request::Status).unwrap();
+}
+
+#[test]
+fn rubbish_ends_the_connection_and_nothing_else() {
+    let place = Place::new();
+    let mut agent = place.agent();
+    agent.stream.write_all(b"{\"id\": \"no\"}\n").unwrap();
+    assert_eq!(agent.hear(), Err("closed".into()));
+    place.agent().ask(Request::Status).unwrap();
+}
