@@ -21,23 +21,27 @@ mod tidy {
     }
 
     #[test]
-    fn nothing_names_a_place_or_paper_of_one_workplace() {
+    fn nothing_names_a_place_of_one_workplace() {
         let places = [["/wo", "rk/"], ["/tmp/ta", "rget"]].map(|parts| parts.concat());
-        let papers =
-            ["CRATES", "DESIGN", "FEATURES", "HAZARDS", "INTEROP", "PRACTICE", "PROTOCOL", "SIMULATION"];
-        let papers = papers.map(|paper| format!("{paper}.md"));
-        let all = all_files();
-        let exists = |word: &String| all.iter().any(|path| path.ends_with(word));
-        let words: Vec<&String> = places.iter().chain(papers.iter().filter(|paper| !exists(paper))).collect();
-        // This file has to name what it looks for.
-        let texts = all.iter().filter(|path| !path.ends_with("tests/tests/tidy.rs"));
-        let found = texts.flat_map(|path| {
-            let text = read(path);
-            let hits = words.iter().filter(|word| text.contains(word.as_str()));
-            hits.map(|word| format!("{}: {word}", name(path))).collect::<Vec<_>>()
+        let found = all_files().into_iter().flat_map(|path| {
+            let text = read(&path);
+            let hits = places.iter().filter(|place| text.contains(place.as_str()));
+            hits.map(|place| format!("{}: {place}", name(&path))).collect::<Vec<_>>()
         });
         let found: Vec<String> = found.collect();
-        assert!(found.is_empty(), "words that mean nothing elsewhere:\n{}", found.join("\n"));
+        assert!(found.is_empty(), "paths that mean nothing elsewhere:\n{}", found.join("\n"));
+    }
+
+    #[test]
+    fn papers_that_are_named_exist() {
+        let all = all_files();
+        let exists = |paper: &String| all.iter().any(|path| path.ends_with(paper));
+        let found = all.iter().flat_map(|path| {
+            let missing = papers(&read(path)).into_iter().filter(|paper| !exists(paper));
+            missing.map(|paper| format!("{}: {paper}", name(path))).collect::<Vec<_>>()
+        });
+        let found: Vec<String> = found.collect();
+        assert!(found.is_empty(), "papers that aren't in this repository:\n{}", found.join("\n"));
     }
 
     #[test]
@@ -61,7 +65,7 @@ mod tidy {
 
     #[test]
     fn changes_are_recorded() {
-        assert!(root().join("CHANGELOG.md").is_file(), "CHANGELOG.md is missing");
+        assert!(root().join("CHANGELOG.md").is_file(), "there is no record of changes");
     }
 
     #[test]
@@ -72,6 +76,8 @@ mod tidy {
             invariants("I1, I16, I17, XI3 and I12."),
             BTreeSet::from(["I1", "I12", "I16"].map(String::from))
         );
+        let paper = ["THIS", ".md"].concat();
+        assert_eq!(papers(&format!("as {paper} and x.md say")), [paper]);
         let text = "    fn f() {\n        1\n    }\n";
         assert_eq!(function_lengths(text), [("f".to_string(), 1, 3)]);
     }
@@ -144,6 +150,17 @@ fn function_name(line: &str) -> Option<String> {
     }
     let rest = words.get(at + 1)?;
     Some(rest.split(['(', '<']).next().unwrap_or(rest).to_string())
+}
+
+/// File names in capitals, as papers at the top of a repository have.
+fn papers(text: &str) -> Vec<String> {
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '.' && c != '_' && c != '-');
+    let words = words.map(|word| word.trim_end_matches('.'));
+    let capital = |word: &&str| {
+        let stem = word.strip_suffix(".md").unwrap_or_default();
+        stem.len() > 2 && stem.chars().all(|c| c.is_ascii_uppercase() || c == '_')
+    };
+    words.filter(capital).map(String::from).collect()
 }
 
 /// Ids I1 to I16 that stand alone.

@@ -47,7 +47,7 @@ pub const ALL: &[Fault] = &[
         netsplit(scene, true)
     }),
     fault("B7", "primary's host cut off from etcd alone for 15 s", LOSES, store_out_of_reach),
-    fault("B8", "PostgreSQL of the primary frozen, all processes", LOSES, postgres_frozen),
+    fault("B8", "all of the primary's PostgreSQL frozen for 15 s", LOSES, postgres_frozen),
     fault("B10", "a standby's host lost for 10 s", STAYS, standby_death),
     fault("A1", "etcd's leader frozen for 10 s", STAYS, store_leader_frozen),
     fault("A2", "etcd leader's host cut off for 10 s, a standby's", STAYS, store_leader_cut_off),
@@ -134,7 +134,14 @@ fn store_out_of_reach(scene: &mut Scene) -> Result<()> {
 
 fn postgres_frozen(scene: &mut Scene) -> Result<()> {
     let primary = scene.primary()?;
-    scene.signal(primary, &[Target::Postmaster, Target::Checkpointer, Target::Backends], Signal::Stop)
+    let all = [Target::Postmaster, Target::Checkpointer, Target::Backends];
+    scene.signal(primary, &all, Signal::Stop)?;
+    scene.pass(15);
+    // Those that are gone by now need no thawing.
+    for target in all {
+        let _ = scene.lab.signal(primary, &[target], Signal::Continue);
+    }
+    Ok(())
 }
 
 fn standby_death(scene: &mut Scene) -> Result<()> {
