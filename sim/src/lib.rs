@@ -12,4 +12,5 @@ pub mod report;
 pub mod run;
 pub mod schedule;
 pub mod shrink;
+pub mod states;
 pub mod world;

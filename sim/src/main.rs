@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
-use primacy_sim::{plan, report, run, shrink};
+use primacy_sim::{plan, report, run, shrink, states};
 use std::time::Instant;
 
 /// Seeded simulations of Primacy clusters.
@@ -39,6 +39,12 @@ enum Sub {
         #[arg(long)]
         first: bool,
     },
+    /// Print the state machine as the seeds have seen it.
+    States {
+        /// Write it to docs/state-machine.md instead.
+        #[arg(long)]
+        write: bool,
+    },
     /// Measure how much faster than real time the world runs, on one core.
     Bench {
         /// Seeds to run.
@@ -58,6 +64,11 @@ fn main() -> Result<()> {
     match Cli::parse().command {
         Sub::Run { seed, story, seconds } => one(seed, story, seconds * 1_000),
         Sub::Sweep { seeds, seconds, first } => sweep(seeds, seconds * 1_000, first),
+        Sub::States { write: false } => {
+            print!("{}", states::document());
+            Ok(())
+        }
+        Sub::States { write: true } => Ok(std::fs::write(states::path(), states::document())?),
         Sub::Bench { seeds } => bench(seeds),
     }
 }

@@ -88,6 +88,9 @@ pub fn add(total: &mut Counts, one: &Counts) {
     sum(&mut total.told, &one.told);
     sum(&mut total.troubles, &one.troubles);
     sum(&mut total.roles, &one.roles);
+    for (step, count) in &one.moves {
+        *total.moves.entry(*step).or_default() += count;
+    }
 }
 
 /// A sweep in a few lines.

@@ -5,7 +5,7 @@ use crate::plan::{HOSTS, Plan, What, name};
 use crate::schedule::Schedule;
 use crate::world::enumerate::Bounds;
 use crate::world::event::{Event, Fault, HostId};
-use crate::world::{Setup, Trail, World};
+use crate::world::{Move, Setup, Trail, World};
 use primacy_core::{Command, Config, Name, Span};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -31,8 +31,10 @@ pub struct Counts {
     pub told: BTreeMap<&'static str, u64>,
     /// Troubles that happened, by kind.
     pub troubles: BTreeMap<&'static str, u64>,
-    /// Roles reached.
+    /// Roles at the end of a run.
     pub roles: BTreeMap<&'static str, u64>,
+    /// Every kind of input taken in every role, with the role it led to.
+    pub moves: BTreeMap<Move, u64>,
 }
 
 /// How a run ended.
@@ -259,6 +261,9 @@ impl Run {
         self.counts.steps += 1;
         self.counts.commits += u64::from(matches!(event, Event::Commit(_)));
         self.note(event, &trail);
+        for step in &trail.moves {
+            *self.counts.moves.entry(*step).or_default() += 1;
+        }
         for event in trail.possible.drain(..) {
             self.schedule.draw(&self.world, event);
         }

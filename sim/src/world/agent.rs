@@ -10,6 +10,25 @@ use std::sync::Arc;
 /// The number of a request whose sender is gone; nodes begin with 1.
 const NOBODY: OpId = OpId(0);
 
+/// The kind of an input in a word or two.
+fn word(input: &Input) -> &'static str {
+    match input {
+        Input::Wake => "wake",
+        Input::News(News::Changed(..)) => "news",
+        Input::News(News::Interrupted) => "watch interrupted",
+        Input::Answered(_, Response::Read(Some(_))) => "read",
+        Input::Answered(_, Response::Read(None)) => "read unanswered",
+        Input::Answered(_, Response::Transact(Answer::Committed(_))) => "committed",
+        Input::Answered(_, Response::Transact(Answer::Refused(_))) => "refused",
+        Input::Answered(_, Response::Transact(Answer::Unknown)) => "outcome unknown",
+        Input::Performed(_, performed) if performed.failure.is_none() => "order done",
+        Input::Performed(..) => "order failed",
+        Input::Instance(_) => "instance seen",
+        Input::Guard(_) => "guard",
+        Input::Operator(..) => "operator",
+    }
+}
+
 impl World {
     /// Gives an agent an input, and carries out what it asks for. False if it can't take any.
     pub(crate) fn hand(&mut self, host: HostId, input: Input, trail: &mut Trail) -> bool {
@@ -21,7 +40,9 @@ impl World {
             trail.inputs.push((host, input));
             return true;
         };
+        let (before, kind) = (node.role().word(), word(&input));
         let effects = node.handle(now, input);
+        trail.moves.push((before, kind, node.role().word()));
         self.carry_out(host, effects, trail);
         if let Agent::Up(node) = &self.hosts[usize::from(host)].agent
             && node.deadline(now).is_some()

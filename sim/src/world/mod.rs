@@ -89,6 +89,8 @@ pub struct Trail {
     pub possible: Vec<Event>,
     /// What the nodes have told.
     pub told: Vec<(HostId, primacy_core::Event)>,
+    /// What kind of input a node took in which role, and in which role it was after that.
+    pub moves: Vec<Move>,
     /// Inputs for agents that are driven from outside.
     pub inputs: Vec<(HostId, Input)>,
     /// Answers to operators.
@@ -96,6 +98,9 @@ pub struct Trail {
     /// Agents that exited in order.
     pub exits: Vec<HostId>,
 }
+
+/// A node's role before an input, the kind of the input, and the role after it, in one word each.
+pub type Move = (&'static str, &'static str, &'static str);
 
 impl World {
     /// An empty cluster: hosts with power, no agent running yet, no data.
