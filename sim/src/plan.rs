@@ -62,6 +62,7 @@ pub enum What {
     WatchBreaks(HostId),
     LeaderKeyGone,
     Switchover(HostId, Option<HostId>),
+    AgentStops(HostId),
     PromotedByHand(HostId),
 }
 
@@ -149,6 +150,7 @@ fn what() -> impl Strategy<Value = What> {
         2 => host().prop_map(What::WatchBreaks),
         3 => Just(What::LeaderKeyGone),
         5 => (host(), prop::option::of(host())).prop_map(|(at, to)| What::Switchover(at, to)),
+        2 => host().prop_map(What::AgentStops),
         1 => host().prop_map(What::PromotedByHand),
     ]
 }
@@ -173,7 +175,7 @@ impl What {
             What::StoreDown => vec![Fault::StoreDown],
             What::WatchBreaks(h) => vec![Fault::WatchBreaks(h)],
             What::LeaderKeyGone => vec![Fault::LeaderKeyGone],
-            What::Switchover(..) => vec![],
+            What::Switchover(..) | What::AgentStops(_) => vec![],
             What::PromotedByHand(h) => vec![Fault::PromotedByHand(h)],
         }
     }
@@ -181,7 +183,10 @@ impl What {
     /// The faults that mend it.
     pub fn ends(self) -> Vec<Fault> {
         match self {
-            What::AgentDies(h) | What::AgentDiesAfterOrder(h) | What::AgentAndGuardDie(h) => {
+            What::AgentDies(h)
+            | What::AgentDiesAfterOrder(h)
+            | What::AgentAndGuardDie(h)
+            | What::AgentStops(h) => {
                 vec![Fault::AgentStarts(h)]
             }
             What::AgentFreezes(h) => vec![Fault::AgentThaws(h)],
@@ -220,6 +225,7 @@ impl What {
             What::WatchBreaks(_) => "watch breaks",
             What::LeaderKeyGone => "leader key gone",
             What::Switchover(..) => "switchover",
+            What::AgentStops(_) => "agent stops in order",
             What::PromotedByHand(_) => "promoted by hand",
         }
     }
@@ -261,6 +267,7 @@ impl fmt::Display for Trouble {
             | What::HostCutOff(h)
             | What::StoreCutOff(h)
             | What::WatchBreaks(h)
+            | What::AgentStops(h)
             | What::PromotedByHand(h) => write!(f, " {}", name(h))?,
         }
         if self.what.ends().is_empty() { Ok(()) } else { write!(f, " for {:.3}s", self.for_ms as f64 / 1e3) }

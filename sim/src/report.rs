@@ -112,21 +112,22 @@ pub fn counts(counts: &Counts) -> String {
 }
 
 /// What a sweep of so many seeds must have reached, or it says nothing: (count, per thousand seeds).
-pub const FLOORS: [(&str, u64); 14] = [
-    ("takeover", 3_000),
+pub const FLOORS: [(&str, u64); 15] = [
+    ("takeover", 2_500),
     ("led", 2_500),
     ("lapse seen", 1_500),
     ("release seen", 50),
     ("yielded", 100),
-    ("holder came back", 20),
+    ("holder came back", 10),
     ("election lost", 100),
-    ("resumed", 300),
+    ("resumed", 80),
     ("restart in place", 300),
     ("orderly demotion", 200),
     ("lease lost", 200),
     ("handed over", 300),
-    ("moved aside", 500),
+    ("moved aside", 400),
     ("guard lost", 300),
+    ("stopped", 150),
 ];
 
 /// The floors that a sweep hasn't reached.

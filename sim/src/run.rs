@@ -131,6 +131,9 @@ impl Run {
                 let to = to.map(|to| Name::from(name(to).to_string().as_str()));
                 self.schedule.at(begin, Event::Operate(at, Command::Switchover { to }));
             }
+            if let What::AgentStops(host) = trouble.what {
+                self.schedule.at(begin, Event::Operate(host, Command::Shutdown));
+            }
             *self.counts.troubles.entry(trouble.what.word()).or_default() += 1;
         }
     }
