@@ -182,6 +182,7 @@ impl Lab {
                 }
             }
         }
+        place::give_to_owner(to);
         Ok(())
     }
 }

@@ -172,13 +172,20 @@ impl Drop for Quiet {
     }
 }
 
-/// Services that came with these packages don't start at the next boot either.
+/// Services that came with these packages don't start at the next boot either, with any kind of init.
 fn disable_services(root: bool, installed: &[&str]) {
-    let services = [("postgresql-15", "postgresql.service"), ("etcd-server", "etcd.service")];
-    for (_, unit) in services.iter().filter(|(package, _)| installed.contains(package)) {
-        if place::program("systemctl").is_some() {
-            let mut disable = as_root(root, "systemctl");
-            let _ = disable.args(["disable", "--quiet", unit]).stderr(Stdio::null()).status();
+    let services = [("postgresql-15", "postgresql"), ("etcd-server", "etcd")];
+    for (_, name) in services.iter().filter(|(package, _)| installed.contains(package)) {
+        let unit = format!("{name}.service");
+        let ways: [(&str, &[&str]); 3] = [
+            ("systemctl", &["disable", "--quiet", &unit]),
+            ("deb-systemd-helper", &["disable", &unit]),
+            ("update-rc.d", &[name, "disable"]),
+        ];
+        for (program, arguments) in ways.into_iter().filter(|(program, _)| place::program(program).is_some())
+        {
+            let mut disable = as_root(root, program);
+            let _ = disable.args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).status();
         }
     }
 }

@@ -62,6 +62,16 @@ pub fn postgres_programs() -> Result<PathBuf> {
     }
 }
 
+/// Gives files that root has made in a user's target directory to that user.
+pub fn give_to_owner(path: &Path) {
+    use std::os::unix::fs::{MetadataExt, chown};
+    let Ok(owner) = std::fs::metadata(target()) else { return };
+    let _ = chown(path, Some(owner.uid()), Some(owner.gid()));
+    for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
+        give_to_owner(&entry.path());
+    }
+}
+
 /// A user's and its main group's number.
 pub fn user(name: &str) -> Option<(u32, u32)> {
     let users = std::fs::read_to_string("/etc/passwd").ok()?;

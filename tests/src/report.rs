@@ -12,6 +12,7 @@ use serde_json::json;
 use crate::client::{Ack, Clients, Says, Writer};
 use crate::faults::Outcome;
 use crate::network::{Host, NODES};
+use crate::place;
 use crate::time::Moment;
 
 /// The columns of the picture of writes.
@@ -134,6 +135,7 @@ pub fn save(outcome: &Outcome, directory: &Path) -> Result<PathBuf> {
     let path = directory.join(format!("{}.json", outcome.id));
     let text = serde_json::to_string_pretty(&json(outcome))?;
     fs::write(&path, text + "\n").with_context(|| format!("write {}", path.display()))?;
+    place::give_to_owner(directory);
     Ok(path)
 }
 

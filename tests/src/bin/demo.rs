@@ -57,8 +57,7 @@ fn demo() -> Result<bool> {
     println!("A client writes 40 rows a second; another one on each host tries to write there alone.\n");
     let options = Options { name: "demo".into(), agent: place::agent(), dynamic: Vec::new() };
     let lab = Lab::start(&options)?;
-    let outcomes = ACTS.iter().map(|(id, about)| act(&lab, id, about)).collect::<Result<Vec<_>>>();
-    let outcomes = outcomes.inspect_err(|_| keep_logs(&lab))?;
+    let outcomes = acts(&lab).inspect_err(|_| keep_logs(&lab))?;
     let good = outcomes.iter().all(|outcome| outcome.problems.is_empty());
     if !good {
         keep_logs(&lab);
@@ -71,6 +70,20 @@ fn demo() -> Result<bool> {
     println!("\nDone in {:.0} s; nothing of it is left on this machine.", start.elapsed().as_secs_f64());
     println!("More: `cargo lab fault` lists faults, `cargo lab fault B6` inflicts one.");
     Ok(good)
+}
+
+/// All acts, up to the first one that goes wrong.
+fn acts(lab: &Lab) -> Result<Vec<Outcome>> {
+    let mut outcomes = Vec::new();
+    for (id, about) in ACTS {
+        let outcome = act(lab, id, about)?;
+        let good = outcome.problems.is_empty();
+        outcomes.push(outcome);
+        if !good {
+            break;
+        }
+    }
+    Ok(outcomes)
 }
 
 fn act(lab: &Lab, id: &str, about: &str) -> Result<Outcome> {
