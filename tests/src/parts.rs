@@ -56,7 +56,7 @@ const DOC_FLAGS: &str = r#"build.rustdocflags=["--cfg","madsim","-D","warnings"]
 /// All parts, in order.
 pub const PARTS: &[Part] = &[
     Part { name: "packages", when: When::Always, budget: 600, vital: true, work: Work::Packages },
-    part("format", When::Always, 60, &["cargo", "fmt", "--all", "--check"]),
+    part("format", When::Always, 60, &["cargo", "fmt", "--all", "--check", "--", "--color", "never"]),
     Part {
         name: "build",
         when: When::Always,
@@ -151,6 +151,7 @@ fn program(name: &str) -> Command {
         None if name == "cargo" => Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())),
         None => Command::new(name),
     };
+    command.envs([("CARGO_TERM_COLOR", "never"), ("NO_COLOR", "1"), ("TERM", "dumb")]);
     for (key, _) in std::env::vars_os() {
         let own = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_"];
         if key.to_str().is_some_and(|key| own.iter().any(|prefix| key.starts_with(prefix))) {

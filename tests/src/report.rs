@@ -129,10 +129,10 @@ pub fn json(outcome: &Outcome) -> serde_json::Value {
     value
 }
 
-/// Writes the JSON to a directory; returns the file.
-pub fn save(outcome: &Outcome, directory: &Path) -> Result<PathBuf> {
+/// Writes the JSON to a directory under this name; returns the file.
+pub fn save(outcome: &Outcome, directory: &Path, name: &str) -> Result<PathBuf> {
     fs::create_dir_all(directory).with_context(|| format!("make {}", directory.display()))?;
-    let path = directory.join(format!("{}.json", outcome.id));
+    let path = directory.join(format!("{name}.json"));
     let text = serde_json::to_string_pretty(&json(outcome))?;
     fs::write(&path, text + "\n").with_context(|| format!("write {}", path.display()))?;
     place::give_to_owner(directory);

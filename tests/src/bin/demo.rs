@@ -93,7 +93,7 @@ fn act(lab: &Lab, id: &str, about: &str) -> Result<Outcome> {
     let outcome = faults::run(lab, &fault, &mut |clients| live = Some(Live::start(clients)));
     drop(live);
     let outcome = outcome?;
-    report::save(&outcome, &place::reports())?;
+    report::save(&outcome, &place::reports(), &format!("demo-{id}"))?;
     println!("{}", report::text(&outcome));
     Ok(outcome)
 }

@@ -194,13 +194,14 @@ fn fault(options: &Options, ids: &[String], times: usize, json: bool) -> Result<
 /// Runs a fault so often; returns what came of it, and how many runs couldn't even be judged.
 fn repeat(lab: &Lab, fault: &Fault, times: usize, json: bool) -> Result<(Vec<Outcome>, usize)> {
     let (mut outcomes, mut broken) = (Vec::new(), 0);
-    for _ in 0..times {
-        match once(lab, fault, json) {
+    for run in 1..=times {
+        let name = if times > 1 { format!("{}-{run}", fault.id) } else { fault.id.to_string() };
+        match once(lab, fault, &name, json) {
             Ok(outcome) => outcomes.push(outcome),
             Err(error) => {
                 broken += 1;
                 eprintln!("{}: {error:#}", fault.id);
-                keep_logs(lab, fault.id);
+                keep_logs(lab, &name);
             }
         }
     }
@@ -210,17 +211,17 @@ fn repeat(lab: &Lab, fault: &Fault, times: usize, json: bool) -> Result<(Vec<Out
     Ok((outcomes, broken))
 }
 
-fn once(lab: &Lab, fault: &Fault, json: bool) -> Result<Outcome> {
+fn once(lab: &Lab, fault: &Fault, name: &str, json: bool) -> Result<Outcome> {
     let mut live = None;
     let outcome = faults::run(lab, fault, &mut |clients| live = (!json).then(|| Live::start(clients)));
     drop(live);
     let outcome = outcome?;
-    report::save(&outcome, &place::reports())?;
+    report::save(&outcome, &place::reports(), name)?;
     if !json {
         println!("{}", report::text(&outcome));
     }
     if !outcome.problems.is_empty() {
-        keep_logs(lab, fault.id);
+        keep_logs(lab, name);
     }
     Ok(outcome)
 }

@@ -31,7 +31,7 @@ pub struct Outcome {
     pub reigns: Vec<Reign>,
     /// Who did so at the same time.
     pub overlaps: Vec<Overlap>,
-    /// When all three nodes were streaming again for good; `None` if they never were.
+    /// When all three nodes were streaming again, and written to, for good; `None` if they never were.
     pub healthy_at: Option<Moment>,
     /// Writes with unknown outcome.
     pub unknown: u64,
@@ -157,6 +157,7 @@ fn judge(
         None => Some(at),
         Some(bad) => seen.samples.iter().map(|sample| sample.answered).find(|answered| *answered > bad),
     };
+    let healthy_at = healthy_at.max(healthy_at.and(judge::silent_until(&seen.acks, at)));
     Outcome {
         id: fault.id.into(),
         title: fault.title.into(),

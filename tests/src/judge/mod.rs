@@ -6,7 +6,7 @@ mod primaries;
 mod writers;
 
 pub use loss::{Loss, loss};
-pub use outage::{Gap, Outage, outage};
+pub use outage::{Gap, Outage, outage, silent_until};
 pub use primaries::{Overlap, Reign, overlaps, reigns, unhealthy_since};
 pub use writers::{TwoWriters, Violation, two_writers};
 

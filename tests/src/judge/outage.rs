@@ -51,6 +51,15 @@ pub fn outage(acks: &[Ack], fault: Moment, end: Moment) -> Outage {
     Outage { at_fault, longest }
 }
 
+/// The end of the last time after a fault in which the client that knows all nodes was silent for long.
+pub fn silent_until(acks: &[Ack], fault: Moment) -> Option<Moment> {
+    let mut times: Vec<Moment> =
+        acks.iter().filter(|a| a.writer == Writer::Steady).map(|a| a.acked).collect();
+    times.sort();
+    let silences = times.windows(2).filter(|pair| pair[1] > fault && pair[1].since(pair[0]) > SILENCE / 2.0);
+    silences.map(|pair| pair[1]).max()
+}
+
 /// A client that has written until the end has written this recently, in seconds.
 const SILENCE: f64 = 1.0;
 
@@ -88,6 +97,15 @@ mod tests {
         assert_eq!(outage(&all, at(980), at(9_000)).longest, Gap { from: at(975), to: None });
         let all = acks(Writer::Steady, 1, 1, 0..2_000);
         assert_eq!(outage(&all, at(980), at(9_000)).longest.seconds(), None);
+    }
+
+    #[test]
+    fn the_last_silence_counts_and_short_ones_do_not() {
+        let mut all = acks(Writer::Steady, 1, 1, 0..1_000);
+        all.extend(acks(Writer::Steady, 1, 1, 3_000..4_000));
+        all.extend(acks(Writer::Steady, 1, 1, 4_200..5_000));
+        assert_eq!(silent_until(&all, at(980)), Some(at(3_000)));
+        assert_eq!(silent_until(&all, at(3_500)), None);
     }
 
     #[test]

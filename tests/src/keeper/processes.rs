@@ -61,6 +61,9 @@ fn target_of(pid: i32) -> Option<Target> {
     classify(name.trim(), &words)
 }
 
+const OTHER_MODES: [&str; 7] =
+    ["--single", "--boot", "--check", "--version", "-V", "-C", "--describe-config"];
+
 /// What a process is by its name and command line.
 fn classify(name: &str, words: &[&str]) -> Option<Target> {
     let program = Path::new(words.first()?).file_name()?.to_str()?;
@@ -71,12 +74,9 @@ fn classify(name: &str, words: &[&str]) -> Option<Target> {
             Some(Target::Checkpointer)
         }
         "postgres" if words[0].starts_with("postgres:") => Some(Target::Backends),
-        // The words tell the server from the single-user and bootstrap modes that initdb and rewinding run.
-        "postgres" if words.contains(&"--single") || words.contains(&"--boot") => None,
-        "postgres" if words.contains(&"-D") || words.iter().any(|w| w.starts_with("-D/")) => {
-            Some(Target::Postmaster)
-        }
-        "postgres" => None,
+        // Other things one can do with the server's program: initdb does, and so do checks of settings.
+        "postgres" if OTHER_MODES.iter().any(|mode| words.contains(mode)) => None,
+        "postgres" => Some(Target::Postmaster),
         _ if program == "primacy" && words.get(1) == Some(&"guard") => Some(Target::Guard),
         _ if words.last().is_some_and(|w| w.is_empty()) => classify_agent(&words[..words.len() - 1]),
         _ => classify_agent(words),
