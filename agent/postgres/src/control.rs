@@ -1,0 +1,88 @@
+//! What `pg_control` says, by way of `pg_controldata`.
+
+use crate::{Error, Instant, Position, Settings};
+use std::collections::BTreeMap;
+
+/// The part of it that matters here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Control {
+    pub system_id: u64,
+    /// Shut down in order.
+    pub clean: bool,
+    /// The latest checkpoint record.
+    pub checkpoint: Position,
+    /// Where its recovery would begin.
+    pub redo: Position,
+    /// Recovery must reach at least this; zero if there is none.
+    pub recovery_end: Position,
+    /// Bytes in a WAL segment.
+    pub segment: u64,
+}
+
+impl Settings {
+    pub(crate) async fn control(&self, by: Instant) -> Result<Control, Error> {
+        let text = self.program("pg_controldata").arg("-D").arg(&self.data_dir).run(by).await?;
+        parse(&text).ok_or_else(|| Error::Unfit("pg_controldata says something unknown".to_owned()))
+    }
+}
+
+fn parse(text: &str) -> Option<Control> {
+    let fields: BTreeMap<&str, &str> = text
+        .lines()
+        .filter_map(|line| line.split_once(':'))
+        .map(|(key, value)| (key.trim(), value.trim()))
+        .collect();
+    let number = |key| fields.get(key)?.parse::<u64>().ok();
+    let timeline = |key| fields.get(key)?.parse::<u32>().ok();
+    let lsn = |key| parse_lsn(fields.get(key)?);
+    let checkpoint_tli = timeline("Latest checkpoint's TimeLineID")?;
+    let state = *fields.get("Database cluster state")?;
+    Some(Control {
+        system_id: number("Database system identifier")?,
+        clean: matches!(state, "shut down" | "shut down in recovery"),
+        checkpoint: Position { timeline: checkpoint_tli, lsn: lsn("Latest checkpoint location")? },
+        redo: Position { timeline: checkpoint_tli, lsn: lsn("Latest checkpoint's REDO location")? },
+        recovery_end: Position {
+            timeline: timeline("Min recovery ending loc's timeline")?,
+            lsn: lsn("Minimum recovery ending location")?,
+        },
+        segment: number("Bytes per WAL segment")?,
+    })
+}
+
+/// `0/30000A0` as a number.
+pub(crate) fn parse_lsn(text: &str) -> Option<u64> {
+    let (high, low) = text.split_once('/')?;
+    Some(u64::from(u32::from_str_radix(high, 16).ok()?) << 32 | u64::from(u32::from_str_radix(low, 16).ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{parse, parse_lsn};
+
+    #[test]
+    fn the_lines_of_version_15_are_understood() {
+        let text = "\
+pg_control version number:            1300
+Database system identifier:           7432156789012345678
+Database cluster state:               shut down
+Latest checkpoint location:           0/3000028
+Latest checkpoint's REDO location:    0/3000028
+Latest checkpoint's TimeLineID:       1
+Minimum recovery ending location:     0/0
+Min recovery ending loc's timeline:   0
+Bytes per WAL segment:                16777216
+";
+        let control = parse(text).unwrap();
+        assert!(control.clean);
+        assert_eq!((control.system_id, control.checkpoint.lsn), (7_432_156_789_012_345_678, 0x300_0028));
+        assert_eq!(parse(&text.replace("REDO", "redo")), None);
+    }
+
+    #[test]
+    fn positions_are_two_hexadecimal_numbers() {
+        assert_eq!(parse_lsn("1/A0"), Some(0x1_0000_00a0));
+        assert_eq!(parse_lsn("1A0"), None);
+        assert_eq!(parse_lsn("x/1"), None);
+    }
+}

@@ -1,0 +1,225 @@
+//! The data directory: what is there, made, copied, moved aside. Nothing is ever deleted but what an order of ours had
+//! begun and not finished.
+
+use crate::wal::Forks;
+use crate::{Error, Instant, Position, Postgres, Settings, Upstream, files};
+use serde_json::Value;
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// What describes this copy of the data to the agent, inside it.
+const IDENTITY: &str = "primacy.json";
+
+/// What is found where the data directory should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// Nothing, or an empty folder.
+    Absent,
+    /// Something that is not to be touched.
+    Foreign(Foreign),
+    /// A data directory without the parts that every complete one has.
+    Incomplete(String),
+    /// A complete one.
+    Present(Present),
+}
+
+/// Why it is not to be touched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Foreign {
+    /// Not a data directory.
+    NotPostgres,
+    /// Of another major version.
+    OtherVersion,
+}
+
+/// A complete data directory, at rest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Present {
+    /// The system identifier.
+    pub system_id: u64,
+    /// The end of the last complete record.
+    pub position: Position,
+    /// Shut down in order.
+    pub clean: bool,
+    /// `standby.signal` is there.
+    pub signal: bool,
+    /// The history of the position's timeline.
+    pub forks: Forks,
+}
+
+impl Postgres {
+    /// Looks at the data directory; PostgreSQL is not running.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    pub async fn inspect(&self, by: Instant) -> Result<Found, Error> {
+        let dir = &self.settings.data_dir;
+        if is_empty(dir)? {
+            return Ok(Found::Absent);
+        }
+        let Ok(version) = fs::read_to_string(dir.join("PG_VERSION")) else {
+            return Ok(Found::Foreign(Foreign::NotPostgres));
+        };
+        if !dir.join("global/pg_control").exists() {
+            return Ok(Found::Incomplete("there is no pg_control".to_owned()));
+        }
+        if version.trim() != self.major(by).await? {
+            return Ok(Found::Foreign(Foreign::OtherVersion));
+        }
+        let control = self.settings.control(by).await?;
+        let position = self.settings.wal_end(&control, by).await?;
+        Ok(Found::Present(Present {
+            system_id: control.system_id,
+            position,
+            clean: control.clean,
+            signal: dir.join("standby.signal").exists(),
+            forks: self.settings.forks(position.timeline),
+        }))
+    }
+
+    /// The major version of the binaries.
+    async fn major(&self, by: Instant) -> Result<String, Error> {
+        let text = self.settings.program("postgres").arg("--version").run(by).await?;
+        let version = text.split_whitespace().nth(2).unwrap_or_default();
+        Ok(version.split('.').next().unwrap_or_default().to_owned())
+    }
+
+    /// Makes a data directory.
+    ///
+    /// # Errors
+    /// If there is one already, or `initdb` fails; nothing is at its place then.
+    pub async fn initdb(&self, identity: &Value, by: Instant) -> Result<(), Error> {
+        let new = self.new_dir()?;
+        let password = self.settings.run_dir.join("initdb.password");
+        let superuser = &self.settings.superuser;
+        let mut initdb = self.settings.program("initdb").arg("-D").arg(&new);
+        initdb = initdb
+            .arg("--username")
+            .arg(&superuser.name)
+            .args(["--auth-local=trust", "--auth-host=scram-sha-256"]);
+        if let Some(words) = &superuser.password {
+            files::replace(&password, words.as_bytes())?;
+            initdb = initdb.arg("--pwfile").arg(&password);
+        }
+        let made = initdb.args(&self.settings.initdb).run(by).await;
+        files::remove(&password)?;
+        made?;
+        self.finish(&new, identity)
+    }
+
+    /// Copies the data directory of another member, to be started as a standby.
+    ///
+    /// # Errors
+    /// If there is one already, or `pg_basebackup` fails; nothing is at its place then.
+    pub async fn clone_from(&self, source: &Upstream, identity: &Value, by: Instant) -> Result<(), Error> {
+        let new = self.new_dir()?;
+        let backup = self.settings.program("pg_basebackup").arg("-D").arg(&new);
+        let backup = backup.args(["-X", "stream", "--checkpoint=fast", "--no-password"]);
+        let backup = backup.arg("-d").arg(self.settings.conninfo(source));
+        backup.run(by).await?;
+        for inherited in [IDENTITY, "postmaster.pid", "postmaster.opts", "recovery.signal"] {
+            files::remove(&new.join(inherited))?;
+        }
+        files::replace(&new.join("standby.signal"), b"")?;
+        self.finish(&new, identity)
+    }
+
+    /// A folder beside the data directory for what is being made; those of dead orders are cleared away.
+    fn new_dir(&self) -> Result<PathBuf, Error> {
+        let dir = &self.settings.data_dir;
+        if !is_empty(dir)? {
+            return Err(Error::Unfit(format!("{} is not empty", dir.display())));
+        }
+        let (parent, prefix) = beside(dir, ".new-")?;
+        fs::create_dir_all(&parent).map_err(Error::io(format!("make {}", parent.display())))?;
+        for entry in fs::read_dir(&parent).map_err(Error::io(format!("read {}", parent.display())))?.flatten()
+        {
+            if entry.file_name().to_string_lossy().starts_with(&prefix) {
+                fs::remove_dir_all(entry.path()).map_err(Error::io("clear away an unfinished copy"))?;
+            }
+        }
+        Ok(parent.join(format!("{prefix}{}", std::process::id())))
+    }
+
+    /// Puts a finished data directory in its place: from here on it is complete, or it isn't there.
+    fn finish(&self, new: &Path, identity: &Value) -> Result<(), Error> {
+        files::replace(&new.join(IDENTITY), identity.to_string().as_bytes())?;
+        let dir = &self.settings.data_dir;
+        fs::rename(new, dir).map_err(Error::io(format!("put {} in its place", new.display())))?;
+        files::sync_parent(dir)
+    }
+
+    /// Moves the data directory aside, with a note of why and when. No process works in it any more.
+    ///
+    /// # Errors
+    /// If it can't be renamed; nothing has changed then.
+    pub fn set_aside(&self, why: &str) -> Result<PathBuf, Error> {
+        let dir = &self.settings.data_dir;
+        let (parent, prefix) = beside(dir, ".aside-")?;
+        let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let free = (0..).map(|n| parent.join(format!("{prefix}{}", seconds + n))).find(|path| !path.exists());
+        let aside = free.unwrap_or_else(|| parent.join(prefix));
+        let note = serde_json::json!({ "why": why, "moved_at_epoch_seconds": seconds, "from": dir });
+        files::replace(&dir.join("primacy-aside.json"), note.to_string().as_bytes())?;
+        fs::rename(dir, &aside).map_err(Error::io(format!("move {} aside", dir.display())))?;
+        files::sync_parent(dir)?;
+        Ok(aside)
+    }
+
+    /// What the agent wrote about this copy of the data; none if nothing, or nothing readable.
+    pub fn identity(&self) -> Option<Value> {
+        let text = fs::read_to_string(self.settings.data_dir.join(IDENTITY)).ok()?;
+        serde_json::from_str(&text).ok()
+    }
+
+    /// Writes what describes this copy of the data, durably, unless it is there already.
+    ///
+    /// # Errors
+    /// If it can't be written; the old one is there then.
+    pub fn set_identity(&self, identity: &Value) -> Result<(), Error> {
+        if self.identity().as_ref() == Some(identity) {
+            return Ok(());
+        }
+        files::replace(&self.settings.data_dir.join(IDENTITY), identity.to_string().as_bytes())
+    }
+}
+
+impl Settings {
+    /// How a standby or a copy reaches another member.
+    pub(crate) fn conninfo(&self, source: &Upstream) -> String {
+        let mut words = vec![
+            ("host", source.host.clone()),
+            ("port", source.port.to_string()),
+            ("user", self.replication.name.clone()),
+            ("application_name", self.name.clone()),
+            ("connect_timeout", "5".to_owned()),
+            ("sslmode", "prefer".to_owned()),
+        ];
+        if let Some(password) = &self.replication.password {
+            words.push(("password", password.clone()));
+        }
+        let quoted = words
+            .iter()
+            .map(|(key, value)| format!("{key}='{}'", value.replace('\\', "\\\\").replace('\'', "\\'")));
+        quoted.collect::<Vec<_>>().join(" ")
+    }
+}
+
+fn is_empty(dir: &Path) -> Result<bool, Error> {
+    match fs::read_dir(dir) {
+        Ok(mut entries) => Ok(entries.next().is_none()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(true),
+        Err(e) => Err(Error::Io { what: format!("read {}", dir.display()), why: e }),
+    }
+}
+
+/// The folder that holds the data directory, and how names beside it begin.
+fn beside(dir: &Path, what: &str) -> Result<(PathBuf, String), Error> {
+    let name = dir.file_name().map(OsStr::to_string_lossy);
+    match (dir.parent(), name) {
+        (Some(parent), Some(name)) => Ok((parent.to_owned(), format!("{name}{what}"))),
+        (_, _) => Err(Error::Unfit(format!("{} is no place for a data directory", dir.display()))),
+    }
+}

@@ -1,0 +1,200 @@
+//! Starting and stopping the server, and opening and closing its sources of WAL.
+
+use crate::data::Found;
+use crate::sql::Standing;
+use crate::{Error, Instant, Position, Postgres, Runner, Upstream, files};
+use rustix::process::{Pid, Signal, kill_process};
+use std::fs;
+use std::time::Duration;
+use tokio::time::{sleep, timeout_at};
+
+/// How often something is looked at that tells nobody when it changes.
+const LOOK: Duration = Duration::from_millis(10);
+/// Between two looks at the process table.
+const APART: Duration = Duration::from_millis(100);
+
+impl Postgres {
+    /// Starts in recovery without a source of WAL, and waits until it takes connections.
+    ///
+    /// # Errors
+    /// If it doesn't come up by the deadline.
+    pub async fn start_standby(&self, runner: &impl Runner, by: Instant) -> Result<(), Error> {
+        self.write_config()?;
+        files::replace(&self.settings.data_dir.join("standby.signal"), b"")?;
+        self.start(runner, false, by).await
+    }
+
+    /// Starts writable, on the timeline it has, and waits until it takes connections.
+    ///
+    /// # Errors
+    /// If it doesn't come up by the deadline.
+    pub async fn start_in_place(&self, runner: &impl Runner, by: Instant) -> Result<(), Error> {
+        self.write_config()?;
+        files::remove(&self.settings.data_dir.join("standby.signal"))?;
+        self.start(runner, true, by).await
+    }
+
+    async fn start(&self, runner: &impl Runner, primary: bool, by: Instant) -> Result<(), Error> {
+        // Nothing of it runs, so whatever this file says is of the past; PostgreSQL would respect a reused number.
+        files::remove(&self.settings.data_dir.join("postmaster.pid"))?;
+        let log = self.settings.run_dir.join("postgres.log");
+        runner.start(self.argv(), log, primary).await.map_err(Error::runner("start PostgreSQL"))?;
+        loop {
+            match self.knock(by).await {
+                Ok(()) => return Ok(()),
+                Err(why) if Instant::now() >= by => return Err(why),
+                Err(_) => {}
+            }
+            if !runner.any_left().await.map_err(Error::runner("look for PostgreSQL"))? {
+                return Err(Error::Unfit(format!("PostgreSQL ended at its start: {}", self.last_words())));
+            }
+            sleep(LOOK).await;
+        }
+    }
+
+    /// The end of PostgreSQL's output.
+    fn last_words(&self) -> String {
+        let text = fs::read(self.settings.run_dir.join("postgres.log")).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text[text.len().saturating_sub(2_000)..]).into_owned();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(4)..].join("; ")
+    }
+
+    /// Shuts down in order. At the deadline everything is killed, so this ends with no process left, or fails.
+    ///
+    /// # Errors
+    /// If processes are left even then.
+    pub async fn stop(&self, runner: &impl Runner, by: Instant) -> Result<(), Error> {
+        self.signal(Signal::INT)?;
+        let gone = async {
+            loop {
+                if self.postmaster().is_none() && matches!(runner.any_left().await, Ok(false)) {
+                    return;
+                }
+                sleep(LOOK).await;
+            }
+        };
+        if timeout_at(by, gone).await.is_err() {
+            runner.kill_all().await.map_err(Error::runner("kill PostgreSQL"))?;
+        }
+        Ok(())
+    }
+
+    /// The postmaster's process as its own file names it; none if there is no file.
+    pub fn postmaster(&self) -> Option<i32> {
+        let text = fs::read_to_string(self.settings.data_dir.join("postmaster.pid")).ok()?;
+        let pid = text.lines().next()?.trim().parse::<i32>().ok().filter(|pid| *pid > 1)?;
+        let cwd = fs::read_link(format!("/proc/{pid}/cwd")).ok()?;
+        let dir = fs::canonicalize(&self.settings.data_dir).ok()?;
+        (cwd == dir).then_some(pid)
+    }
+
+    fn signal(&self, signal: Signal) -> Result<(), Error> {
+        let Some(pid) = self.postmaster().and_then(Pid::from_raw) else { return Ok(()) };
+        match kill_process(pid, signal) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+            Err(why) => Err(Error::Io { what: "signal the postmaster".to_owned(), why: why.into() }),
+        }
+    }
+
+    /// Takes WAL from another member. No restart, no session is cut.
+    ///
+    /// # Errors
+    /// If the configuration can't be written.
+    pub fn follow(&self, source: &Upstream) -> Result<(), Error> {
+        self.set_source(Some(source))?;
+        self.signal(Signal::HUP)
+    }
+
+    /// Closes every source of WAL and proves it, then says how far the WAL goes.
+    ///
+    /// Proved is: a fresh session shows the empty settings and a later time of loading; and at two looks there is no
+    /// walreceiver among the processes (one that is just connecting is in no view).
+    ///
+    /// # Errors
+    /// If it can't be proved by the deadline; WAL may go on arriving then.
+    pub async fn close_sources(&self, by: Instant) -> Result<Position, Error> {
+        let before = self.loaded_at(by).await?;
+        self.set_source(None)?;
+        self.signal(Signal::HUP)?;
+        while !self.sources_are_closed(&before, by).await? {
+            wait(by, "close the sources of WAL").await?;
+        }
+        let mut clear_since: Option<Instant> = None;
+        loop {
+            match clear_since {
+                Some(since) if self.has_walreceiver() || Instant::now() < since + APART => {
+                    if self.has_walreceiver() {
+                        clear_since = None;
+                    }
+                }
+                Some(_) => break,
+                None => clear_since = (!self.has_walreceiver()).then(Instant::now),
+            }
+            wait(by, "stop the walreceiver").await?;
+        }
+        self.probe(by).await.map(|probe| probe.position)
+    }
+
+    /// A child of the postmaster that is a walreceiver, by the title PostgreSQL gives its processes.
+    fn has_walreceiver(&self) -> bool {
+        let Some(postmaster) = self.postmaster() else { return false };
+        let children = fs::read_to_string(format!("/proc/{postmaster}/task/{postmaster}/children"));
+        let children = children.unwrap_or_default();
+        let mut titles =
+            children.split_whitespace().filter_map(|pid| fs::read(format!("/proc/{pid}/cmdline")).ok());
+        titles.any(|title| String::from_utf8_lossy(&title).contains("walreceiver"))
+    }
+
+    /// Promotes onto just this timeline.
+    ///
+    /// PostgreSQL takes the number above the highest of which it knows a history file; so the numbers in between get
+    /// empty ones first.
+    ///
+    /// # Errors
+    /// If it isn't writable by the deadline, or on another timeline; then it may be writable all the same.
+    pub async fn promote(&self, timeline: u32, by: Instant) -> Result<(), Error> {
+        let probe = self.probe(by).await?;
+        for between in probe.position.timeline + 1..timeline {
+            let name = format!("pg_wal/{between:08X}.history");
+            let path = self.settings.data_dir.join(name);
+            if !path.exists() {
+                files::replace(&path, b"")?;
+            }
+        }
+        self.execute("promote", "SELECT pg_promote(false)", by).await?;
+        loop {
+            if let Some(reached) = self.written_timeline(by).await? {
+                return if reached == timeline {
+                    Ok(())
+                } else {
+                    Err(Error::Unfit(format!("promoted to timeline {reached} instead of {timeline}")))
+                };
+            }
+            wait(by, "promote").await?;
+        }
+    }
+
+    /// Looks at the instance, running or not.
+    ///
+    /// # Errors
+    /// If it runs and doesn't answer, or can't be read.
+    pub async fn look(
+        &self,
+        runner: &impl Runner,
+        by: Instant,
+    ) -> Result<Result<Box<Standing>, Found>, Error> {
+        if runner.any_left().await.map_err(Error::runner("look for PostgreSQL"))? {
+            return self.probe(by).await.map(|probe| Ok(Box::new(probe)));
+        }
+        self.inspect(by).await.map(Err)
+    }
+}
+
+async fn wait(by: Instant, what: &'static str) -> Result<(), Error> {
+    if Instant::now() >= by {
+        return Err(Error::TimedOut(what));
+    }
+    sleep(LOOK).await;
+    Ok(())
+}

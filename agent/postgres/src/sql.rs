@@ -1,0 +1,204 @@
+//! What a running server says, always over a fresh connection: an old one tells nothing about a server that takes no
+//! new ones.
+
+use crate::config::literal;
+use crate::control::parse_lsn;
+use crate::wal::Forks;
+use crate::{Error, Instant, Position, Postgres};
+use std::collections::BTreeMap;
+use tokio::time::timeout_at;
+use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
+
+/// How a running instance stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// The system identifier.
+    pub system_id: u64,
+    /// It can't be written.
+    pub in_recovery: bool,
+    /// The end of the WAL held durably.
+    pub position: Position,
+    /// The end of the WAL replayed; on a primary the same as the position.
+    pub replayed: u64,
+    /// The history of the position's timeline.
+    pub forks: Forks,
+    /// Its walreceiver streams.
+    pub streaming: bool,
+    /// Who streams from it, and how far they have flushed.
+    pub followers: BTreeMap<String, u64>,
+    /// As a number: 150018 for 15.18.
+    pub server_version: u32,
+    /// When the postmaster started, as PostgreSQL writes it.
+    pub started: String,
+}
+
+/// The same, under the name of the act.
+pub type Probe = Standing;
+
+const QUESTION: &str = "\
+SELECT (SELECT system_identifier FROM pg_control_system()),
+       pg_is_in_recovery(),
+       CASE WHEN pg_is_in_recovery() THEN pg_last_wal_receive_lsn() ELSE pg_current_wal_flush_lsn() END,
+       CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END,
+       CASE WHEN pg_is_in_recovery() THEN NULL
+            ELSE ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int END,
+       (SELECT status = 'streaming' FROM pg_stat_wal_receiver),
+       (SELECT string_agg(application_name || '=' || flush_lsn::text, E'\\n')
+          FROM pg_stat_replication WHERE state = 'streaming' AND flush_lsn IS NOT NULL),
+       current_setting('server_version_num'),
+       pg_postmaster_start_time(),
+       (SELECT bytes_per_wal_segment FROM pg_control_init())";
+
+impl Postgres {
+    /// Asks a running server how it stands.
+    ///
+    /// # Errors
+    /// If it takes no connection or doesn't answer by the deadline.
+    pub async fn probe(&self, by: Instant) -> Result<Probe, Error> {
+        let row = self.row("look at the server", QUESTION, by).await?;
+        self.standing(&row)
+            .ok_or_else(|| Error::Unfit("the server says something unknown about itself".to_owned()))
+    }
+
+    fn standing(&self, row: &[Option<String>]) -> Option<Standing> {
+        let text = |at: usize| row.get(at).and_then(Option::as_deref);
+        let in_recovery = text(1)? == "t";
+        let replayed = parse_lsn(text(3)?)?;
+        let segment: u64 = text(9)?.parse().ok()?;
+        // After a restart nothing has been received yet, and when streaming resumes it is said to begin at the start
+        // of a segment: both lie below what is there.
+        let lsn = text(2).and_then(parse_lsn).map_or(replayed, |received| received.max(replayed));
+        let timeline = match text(4) {
+            Some(number) => number.parse().ok()?,
+            None => self.settings.timeline_at(lsn, segment)?,
+        };
+        let followers = text(6).unwrap_or_default().lines().filter_map(|line| {
+            let (name, lsn) = line.rsplit_once('=')?;
+            Some((name.to_owned(), parse_lsn(lsn)?))
+        });
+        Some(Standing {
+            system_id: text(0)?.parse::<i64>().ok()?.cast_unsigned(),
+            in_recovery,
+            position: Position { timeline, lsn },
+            replayed,
+            forks: self.settings.forks(timeline),
+            streaming: text(5) == Some("t"),
+            followers: followers.collect(),
+            server_version: text(7)?.parse().ok()?,
+            started: text(8)?.to_owned(),
+        })
+    }
+
+    /// Whether it takes connections.
+    pub(crate) async fn knock(&self, by: Instant) -> Result<(), Error> {
+        self.row("connect", "SELECT 1", by).await.map(drop)
+    }
+
+    /// When the configuration was loaded.
+    pub(crate) async fn loaded_at(&self, by: Instant) -> Result<String, Error> {
+        let row = self.row("ask when the configuration was loaded", "SELECT pg_conf_load_time()", by).await?;
+        Ok(row.into_iter().next().flatten().unwrap_or_default())
+    }
+
+    /// Whether a fresh session shows no source of WAL, loaded later than `before`.
+    pub(crate) async fn sources_are_closed(&self, before: &str, by: Instant) -> Result<bool, Error> {
+        let question = format!(
+            "SELECT current_setting('primary_conninfo') = '' AND current_setting('restore_command') = '' \
+             AND pg_conf_load_time() > {}::timestamptz",
+            literal(before)
+        );
+        let row = self.row("ask for the sources of WAL", &question, by).await?;
+        Ok(row.first().and_then(Option::as_deref) == Some("t"))
+    }
+
+    /// The timeline it writes; none while it is in recovery.
+    pub(crate) async fn written_timeline(&self, by: Instant) -> Result<Option<u32>, Error> {
+        let question = "SELECT CASE WHEN pg_is_in_recovery() THEN NULL \
+                        ELSE ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int END";
+        let row = self.row("ask for the timeline", question, by).await?;
+        Ok(row.first().and_then(Option::as_deref).and_then(|number| number.parse().ok()))
+    }
+
+    /// Writes the epoch and its mark into a place that is replicated and seen from each database.
+    ///
+    /// # Errors
+    /// If it can't be written.
+    pub async fn mark_epoch(&self, epoch: u32, nonce: u64, by: Instant) -> Result<(), Error> {
+        let (name, mark) = (self.settings.superuser.name.replace('"', "\"\""), format!("{epoch}:{nonce}"));
+        let script = format!(
+            "SET synchronous_commit = local; ALTER ROLE \"{name}\" SET primacy.epoch = '{mark}'; \
+             SELECT pg_logical_emit_message(false, 'primacy', '{mark}')"
+        );
+        self.execute("write the epoch's mark", &script, by).await
+    }
+
+    /// Writes a checkpoint.
+    ///
+    /// # Errors
+    /// If it isn't done by the deadline; it goes on then.
+    pub async fn checkpoint(&self, by: Instant) -> Result<(), Error> {
+        self.execute("checkpoint", "CHECKPOINT", by).await
+    }
+
+    /// Runs statements over a fresh connection.
+    pub(crate) async fn execute(&self, what: &'static str, script: &str, by: Instant) -> Result<(), Error> {
+        self.ask(what, script, by).await.map(drop)
+    }
+
+    async fn row(
+        &self,
+        what: &'static str,
+        question: &str,
+        by: Instant,
+    ) -> Result<Vec<Option<String>>, Error> {
+        let messages = self.ask(what, question, by).await?;
+        let row = messages.into_iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => {
+                Some((0..row.len()).map(|at| row.get(at).map(str::to_owned)).collect())
+            }
+            _ => None,
+        });
+        row.ok_or(Error::Sql { what, why: "no row".to_owned(), state: None })
+    }
+
+    /// Connecting, asking and parting share one deadline: a frozen postmaster accepts and says nothing.
+    async fn ask(
+        &self,
+        what: &'static str,
+        script: &str,
+        by: Instant,
+    ) -> Result<Vec<SimpleQueryMessage>, Error> {
+        let asked = timeout_at(by, async {
+            let client = self.connect().await?;
+            client.simple_query(script).await
+        });
+        match asked.await {
+            Err(_) => Err(Error::TimedOut(what)),
+            Ok(Ok(messages)) => Ok(messages),
+            Ok(Err(why)) => {
+                let state = why.code().map(|code| code.code().to_owned());
+                let words =
+                    why.as_db_error().map_or_else(|| why.to_string(), |error| error.message().to_owned());
+                Err(Error::Sql { what, why: words, state })
+            }
+        }
+    }
+
+    async fn connect(&self) -> Result<Client, tokio_postgres::Error> {
+        let settings = &self.settings;
+        let mut config = Config::new();
+        config.host_path(&settings.run_dir).port(settings.port).dbname("postgres");
+        config.user(&settings.superuser.name).application_name("primacy");
+        if let Some(password) = &settings.superuser.password {
+            config.password(password);
+        }
+        let (client, connection) = config.connect(NoTls).await?;
+        // It ends when the client is dropped.
+        tokio::spawn(async move {
+            if let Err(why) = connection.await {
+                tracing::debug!(%why, "connection ended");
+            }
+        });
+        Ok(client)
+    }
+}

@@ -1,0 +1,172 @@
+//! Where the WAL of a data directory ends, read from the files: with PostgreSQL down, or on a standby that can't say.
+//!
+//! What counts is the end of the last *complete* record. A figure below the truth would lose commits.
+
+use crate::control::{Control, parse_lsn};
+use crate::{Error, Instant, Position, Settings};
+use std::collections::BTreeMap;
+use std::fs;
+
+/// For each timeline of a history: the timeline before it, and where it left that one.
+pub type Forks = BTreeMap<u32, Position>;
+
+const PAGE: u64 = 8192;
+/// Page headers: the first of a segment is longer.
+const LONG_HEADER: u64 = 40;
+const SHORT_HEADER: u64 = 24;
+
+impl Settings {
+    /// The end of the last complete record, on the last timeline that it goes on to.
+    pub(crate) async fn wal_end(&self, control: &Control, by: Instant) -> Result<Position, Error> {
+        let start = if control.clean { control.checkpoint } else { control.redo };
+        let mut end = self.scan(start, control.segment, by).await?;
+        while let Some(next) = self.next_timeline(end, control.segment) {
+            let fork = self.forks(next).get(&next).map_or(end.lsn, |fork| fork.lsn);
+            let further = self.scan(Position { timeline: next, lsn: fork }, control.segment, by).await?;
+            end = if further.lsn > fork {
+                further
+            } else {
+                Position { timeline: next, lsn: end.lsn.max(fork) }
+            };
+        }
+        Ok(end.max(control.recovery_end))
+    }
+
+    /// Reads records from `start` on, on one timeline, to the last complete one.
+    async fn scan(&self, start: Position, segment: u64, by: Instant) -> Result<Position, Error> {
+        let Position { timeline, lsn } = start;
+        let dump = self.program("pg_waldump").arg("-p").arg(self.data_dir.join("pg_wal"));
+        let dump = dump.args([
+            "-t",
+            &timeline.to_string(),
+            "-s",
+            &format!("{:X}/{:X}", lsn >> 32, lsn & 0xffff_ffff),
+        ]);
+        // It ends with an error at the end of the WAL, always.
+        let text = dump.run_anyway(by).await?;
+        let last = text.lines().rev().find_map(|line| record(line));
+        let lsn = last.map_or(lsn, |(at, length)| record_end(at, length, segment));
+        Ok(Position { timeline, lsn })
+    }
+
+    /// A timeline that left this one at or before its end, and of which there is WAL. The highest, if there are more.
+    fn next_timeline(&self, end: Position, segment: u64) -> Option<u32> {
+        let children = self.histories().into_iter().filter(|timeline| *timeline > end.timeline);
+        children
+            .filter(|child| {
+                let forks = self.forks(*child);
+                let fork =
+                    forks.get(child).filter(|fork| fork.timeline == end.timeline && fork.lsn <= end.lsn);
+                fork.is_some_and(|fork| self.has_segment(*child, fork.lsn, segment))
+            })
+            .max()
+    }
+
+    /// The timeline of the byte before `lsn`: the highest that has a segment there and had begun before it.
+    pub(crate) fn timeline_at(&self, lsn: u64, segment: u64) -> Option<u32> {
+        let wal = fs::read_dir(self.data_dir.join("pg_wal")).ok()?;
+        let names = wal.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+        let wanted = segment_suffix(lsn.saturating_sub(1), segment);
+        let timelines = names.filter_map(|name| {
+            let (timeline, rest) = name.split_at_checked(8)?;
+            (rest == wanted).then(|| u32::from_str_radix(timeline, 16).ok())?
+        });
+        let begun = |timeline: &u32| self.forks(*timeline).get(timeline).is_none_or(|fork| fork.lsn < lsn);
+        timelines.filter(begun).max()
+    }
+
+    fn has_segment(&self, timeline: u32, lsn: u64, segment: u64) -> bool {
+        let name = format!("{timeline:08X}{}", segment_suffix(lsn, segment));
+        self.data_dir.join("pg_wal").join(name).exists()
+    }
+
+    /// The timelines that have a history file with something in it.
+    fn histories(&self) -> Vec<u32> {
+        let Ok(wal) = fs::read_dir(self.data_dir.join("pg_wal")) else { return Vec::new() };
+        let names = wal.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+        let numbers = names.filter_map(|name| u32::from_str_radix(name.strip_suffix(".history")?, 16).ok());
+        numbers.filter(|timeline| self.forks(*timeline).len() > 1).collect()
+    }
+
+    /// What a timeline's history file says; without one, that it is the first.
+    pub(crate) fn forks(&self, timeline: u32) -> Forks {
+        let path = self.data_dir.join("pg_wal").join(format!("{timeline:08X}.history"));
+        history(timeline, &fs::read_to_string(path).unwrap_or_default())
+    }
+}
+
+/// Lines of `parent TLI, LSN, reason`, oldest first.
+fn history(timeline: u32, text: &str) -> Forks {
+    let lines = text.lines().filter_map(|line| {
+        let mut fields = line.split_whitespace();
+        Some((fields.next()?.parse::<u32>().ok()?, parse_lsn(fields.next()?)?))
+    });
+    let lines: Vec<_> = lines.collect();
+    let first = lines.first().map_or(timeline, |(first, _)| *first);
+    let mut forks = Forks::from([(first, Position::default())]);
+    for (at, (parent, lsn)) in lines.iter().enumerate() {
+        let child = lines.get(at + 1).map_or(timeline, |(child, _)| *child);
+        forks.insert(child, Position { timeline: *parent, lsn: *lsn });
+    }
+    forks
+}
+
+fn segment_suffix(lsn: u64, segment: u64) -> String {
+    let number = lsn / segment;
+    let each = 0x1_0000_0000 / segment;
+    format!("{:08X}{:08X}", number / each, number % each)
+}
+
+/// A line of `pg_waldump`: where the record begins, and its length.
+fn record(line: &str) -> Option<(u64, u64)> {
+    let (_, lengths) = line.split_once("len (rec/tot):")?;
+    let (_, total) = lengths.split_once(',')?.0.split_once('/')?;
+    let (_, at) = line.split_once("lsn: ")?;
+    Some((parse_lsn(at.split(',').next()?.trim())?, total.trim().parse().ok()?))
+}
+
+/// A record that doesn't fit on its page goes on behind the next page's header.
+fn record_end(start: u64, length: u64, segment: u64) -> u64 {
+    let (mut at, mut left) = (start, length);
+    loop {
+        let room = PAGE - at % PAGE;
+        if left <= room {
+            return (at + left).next_multiple_of(8);
+        }
+        left -= room;
+        at += room;
+        at += if at.is_multiple_of(segment) { LONG_HEADER } else { SHORT_HEADER };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{history, record, record_end, segment_suffix};
+    use crate::Position;
+
+    #[test]
+    fn a_history_names_each_timeline_with_its_fork() {
+        let forks = history(5, "1\t0/3000000\tno recovery target specified\n\n2\t0/5000060\treason\n");
+        let at = |timeline, lsn| Position { timeline, lsn };
+        let expected = [(1, at(0, 0)), (2, at(1, 0x300_0000)), (5, at(2, 0x500_0060))];
+        assert_eq!(forks.into_iter().collect::<Vec<_>>(), expected);
+        assert_eq!(history(1, "").len(), 1);
+        assert_eq!(history(4, "").into_iter().collect::<Vec<_>>(), [(4, at(0, 0))]);
+    }
+
+    #[test]
+    fn a_record_ends_behind_the_headers_it_crosses() {
+        assert_eq!(record_end(0x300_0028, 114, 1 << 24), 0x300_00a0);
+        assert_eq!(record_end(8_100, 92, 1 << 24), 8_192);
+        assert_eq!(record_end(8_100, 100, 1 << 24), 8_192 + 24 + 8);
+        assert_eq!(record_end((1 << 24) - 8, 16, 1 << 24), (1 << 24) + 40 + 8);
+    }
+
+    #[test]
+    fn lines_and_names_are_understood() {
+        let line = "rmgr: XLOG        len (rec/tot):    114/   114, tx:          0, lsn: 0/03000028, prev 0/02000100, desc: x";
+        assert_eq!(record(line), Some((0x300_0028, 114)));
+        assert_eq!(record("pg_waldump: error: x"), None);
+        assert_eq!(segment_suffix(0x1_0300_0028, 1 << 24), "0000000100000003");
+    }
+}
