@@ -124,7 +124,7 @@ impl Settings {
             "# Written by primacy at each start; your own settings are in {BASE}.\ninclude '{BASE}'\n"
         );
         for (name, value) in parameters {
-            writeln!(text, "{name} = '{}'", value.replace('\'', "''")).expect("writing to a string");
+            writeln!(text, "{name} = {}", quoted(value)).expect("writing to a string");
         }
         writeln!(text, "include '{SOURCE}'").expect("writing to a string");
         text
@@ -144,7 +144,7 @@ impl Settings {
 
     fn write_source(&self, source: Option<&Upstream>) -> Result<(), Error> {
         let conninfo = source.map_or(String::new(), |source| self.conninfo(source));
-        let text = format!("primary_conninfo = '{}'\nrestore_command = ''\n", conninfo.replace('\'', "''"));
+        let text = format!("primary_conninfo = {}\nrestore_command = ''\n", quoted(&conninfo));
         files::replace(&self.data_dir.join(SOURCE), text.as_bytes())
     }
 }
@@ -152,6 +152,11 @@ impl Settings {
 fn is_about_recovery(line: &str) -> bool {
     let name = line.split('=').next().unwrap_or_default().trim().to_ascii_lowercase();
     name.starts_with("recovery_target") || OURS.contains(&name.as_str())
+}
+
+/// A value for a configuration file, where a backslash escapes.
+fn quoted(value: &str) -> String {
+    format!("'{}'", value.replace('\\', "\\\\").replace('\'', "''"))
 }
 
 fn hba_name(name: &str) -> String {

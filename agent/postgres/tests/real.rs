@@ -1,0 +1,302 @@
+//! The adapter over a real PostgreSQL 15. PostgreSQL doesn't run as root, so this file starts itself once more as the
+//! user `postgres` where it was started as root.
+
+use primacy_postgres::{Found, Instant, Position, Postgres, Runner, Settings, Upstream, User};
+use serde_json::json;
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::time::Duration;
+
+const BIN: &str = "/usr/lib/postgresql/15/bin";
+
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(30)
+}
+
+/// Starts the test of this name again as `postgres`, if this is root.
+fn as_postgres(test: &str) -> bool {
+    assert!(
+        Path::new(BIN).join("postgres").exists(),
+        "PostgreSQL 15 is missing: apt-get install postgresql-15"
+    );
+    if !rustix::process::geteuid().is_root() {
+        return true;
+    }
+    // The build may lie where only root can read.
+    let copy = std::env::temp_dir().join(format!("primacy-postgres-test-{}-{test}", std::process::id()));
+    fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut again = Command::new("setpriv");
+    again.args(["--reuid=postgres", "--regid=postgres", "--init-groups"]).arg(&copy);
+    let status = again.args(["--exact", test, "--nocapture"]).current_dir("/").status().unwrap();
+    fs::remove_file(&copy).unwrap();
+    assert!(status.success(), "{test} failed as user postgres");
+    false
+}
+
+/// Starts and kills directly; the guard has tests of its own.
+struct Direct {
+    data_dir: PathBuf,
+    child: Mutex<Option<Child>>,
+}
+
+impl Direct {
+    fn lives(&self) -> bool {
+        let mut child = self.child.lock().unwrap();
+        child.as_mut().is_some_and(|child| child.try_wait().unwrap().is_none())
+    }
+}
+
+impl Runner for Direct {
+    async fn start(&self, argv: Vec<OsString>, log: PathBuf, _: bool) -> Result<(), String> {
+        let log = fs::File::options().create(true).append(true).open(log).unwrap();
+        let mut command = Command::new(&argv[0]);
+        command.args(&argv[1..]).current_dir(&self.data_dir).process_group(0);
+        let child = command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn();
+        *self.child.lock().unwrap() = Some(child.map_err(|e| e.to_string())?);
+        Ok(())
+    }
+
+    async fn kill_all(&self) -> Result<(), String> {
+        if let Some(child) = self.child.lock().unwrap().as_mut() {
+            // The processes of a killed postmaster end by themselves at once: they are idle.
+            child.kill().map_err(|e| e.to_string())?;
+            child.wait().map_err(|e| e.to_string())?;
+            std::thread::sleep(Duration::from_millis(300));
+        }
+        Ok(())
+    }
+
+    async fn any_left(&self) -> Result<bool, String> {
+        Ok(self.lives())
+    }
+}
+
+struct Node {
+    postgres: Postgres,
+    runner: Direct,
+    root: PathBuf,
+    port: u16,
+}
+
+impl Node {
+    fn new(name: &str, port: u16) -> Node {
+        let root = std::env::temp_dir().join(format!("primacy-pg-{}-{name}", std::process::id()));
+        fs::create_dir_all(root.join("run")).unwrap();
+        let user = |name: &str| User { name: name.into(), password: Some("it's a secret".into()) };
+        let data_dir = root.join("data");
+        let postgres = Postgres::new(Settings {
+            name: name.into(),
+            scope: "test".into(),
+            bin_dir: BIN.into(),
+            data_dir: data_dir.clone(),
+            run_dir: root.join("run"),
+            listen_addresses: "127.0.0.1".into(),
+            port,
+            superuser: user("postgres"),
+            replication: user("replicator"),
+            parameters: [("shared_buffers".to_owned(), "16MB".to_owned())].into(),
+            pg_hba: vec![],
+            initdb: vec!["--encoding=UTF8".into(), "--no-sync".into()],
+        });
+        Node { postgres, runner: Direct { data_dir, child: Mutex::default() }, root, port }
+    }
+
+    fn upstream(&self) -> Upstream {
+        Upstream { host: "127.0.0.1".into(), port: self.port }
+    }
+
+    async fn found(&self) -> primacy_postgres::Present {
+        match self.postgres.inspect(soon()).await.unwrap() {
+            Found::Present(present) => present,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Waits until this standby has everything.
+    async fn reaches(&self, position: Position) {
+        let until = soon();
+        loop {
+            let probe = self.postgres.probe(soon()).await.unwrap();
+            if probe.streaming && probe.position >= position {
+                assert_eq!(probe.position.timeline, position.timeline);
+                return;
+            }
+            assert!(Instant::now() < until, "{probe:?} doesn't reach {position:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Waits until just these stream from it.
+    async fn followed_by(&self, names: &[&str]) {
+        let until = soon();
+        while !self.postgres.probe(soon()).await.unwrap().followers.keys().eq(names) {
+            assert!(Instant::now() < until, "not followed by {names:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn position(&self) -> Position {
+        self.postgres.probe(soon()).await.unwrap().position
+    }
+
+    async fn run_sql(&self, sql: &str) {
+        let mut psql = Command::new(format!("{BIN}/psql"));
+        psql.args(["-X", "-q", "-h"]).arg(self.root.join("run")).args([
+            "-p",
+            &self.port.to_string(),
+            "-U",
+            "postgres",
+        ]);
+        assert!(psql.args(["-c", sql]).stdout(Stdio::null()).status().unwrap().success());
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Some(child) = self.runner.child.lock().unwrap().as_mut() {
+            let pid = child.id().to_string();
+            drop(Command::new("kill").args(["-QUIT", &pid]).stderr(Stdio::null()).status());
+            drop(child.wait());
+        }
+        drop(fs::remove_dir_all(&self.root));
+    }
+}
+
+async fn primary(name: &str, port: u16) -> Node {
+    let node = Node::new(name, port);
+    assert_eq!(node.postgres.inspect(soon()).await.unwrap(), Found::Absent);
+    node.postgres.initdb(&json!({"copy": 1}), soon()).await.unwrap();
+    assert_eq!(node.found().await.position.timeline, 1);
+    node.postgres.start_in_place(&node.runner, soon()).await.unwrap();
+    node.postgres.prepare_roles(soon()).await.unwrap();
+    node.postgres.prepare_roles(soon()).await.unwrap();
+    node
+}
+
+async fn standby(name: &str, port: u16, source: &Node) -> Node {
+    let node = Node::new(name, port);
+    node.postgres.clone_from(&source.upstream(), &json!({"copy": 2}), soon()).await.unwrap();
+    node.postgres.start_standby(&node.runner, soon()).await.unwrap();
+    node.postgres.follow(&source.upstream()).unwrap();
+    node.reaches(source.position().await).await;
+    node
+}
+
+#[test]
+fn a_promotion_takes_the_ordered_timeline_and_others_follow_it() {
+    if as_postgres("a_promotion_takes_the_ordered_timeline_and_others_follow_it") {
+        runtime().block_on(async {
+            let a = primary("a", 55_431).await;
+            let b = standby("b", 55_432, &a).await;
+            let c = standby("c", 55_433, &a).await;
+            a.followed_by(&["b", "c"]).await;
+            a.run_sql("CREATE TABLE t AS SELECT generate_series(1, 1000) AS n").await;
+            b.reaches(a.position().await).await;
+
+            let closed = b.postgres.close_sources(soon()).await.unwrap();
+            a.run_sql("INSERT INTO t VALUES (0)").await;
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            assert_eq!(b.position().await, closed, "nothing arrives any more");
+
+            b.postgres.promote(5, soon()).await.unwrap();
+            b.postgres.mark_epoch(5, 77, soon()).await.unwrap();
+            let leads = b.postgres.probe(soon()).await.unwrap();
+            assert!(!leads.in_recovery);
+            assert_eq!(leads.position.timeline, 5);
+            assert_eq!(leads.forks.get(&5), Some(&closed), "it left timeline 1 where its WAL ended");
+
+            // c has a row that b lacks: it must not be made to follow. a new copy can.
+            let d = standby("d", 55_434, &b).await;
+            assert_eq!(d.position().await.timeline, 5);
+            assert_eq!(d.postgres.probe(soon()).await.unwrap().forks, leads.forks);
+            assert_eq!(c.position().await.timeline, 1);
+        });
+    }
+}
+
+#[test]
+fn a_clean_shutdown_ends_where_its_standby_ends() {
+    if as_postgres("a_clean_shutdown_ends_where_its_standby_ends") {
+        runtime().block_on(async {
+            let a = primary("e", 55_441).await;
+            let b = standby("f", 55_442, &a).await;
+            a.run_sql("CREATE TABLE t AS SELECT generate_series(1, 1000) AS n").await;
+            a.postgres.stop(&a.runner, soon()).await.unwrap();
+            let stopped = a.found().await;
+            assert!(stopped.clean && !stopped.signal);
+            assert_eq!(b.position().await, stopped.position);
+
+            // The other way round: the old primary follows without a copy.
+            b.postgres.promote(2, soon()).await.unwrap();
+            a.postgres.start_standby(&a.runner, soon()).await.unwrap();
+            a.postgres.follow(&b.upstream()).unwrap();
+            b.run_sql("INSERT INTO t VALUES (0)").await;
+            a.reaches(b.position().await).await;
+
+            // With PostgreSQL down, the same is read from the files.
+            let before = a.position().await;
+            a.runner.kill_all().await.unwrap();
+            let found = a.found().await;
+            assert_eq!(found.position.timeline, 2);
+            assert!(found.position >= before && !found.clean && found.signal, "{found:?} after {before:?}");
+        });
+    }
+}
+
+#[test]
+fn a_crashed_primary_is_known_to_its_last_flushed_record() {
+    if as_postgres("a_crashed_primary_is_known_to_its_last_flushed_record") {
+        runtime().block_on(async {
+            let a = primary("g", 55_451).await;
+            a.run_sql("CREATE TABLE t AS SELECT generate_series(1, 200000) AS n").await;
+            a.run_sql("INSERT INTO t VALUES (0)").await;
+            let flushed = a.position().await;
+            a.runner.kill_all().await.unwrap();
+            let found = a.found().await;
+            assert!(found.position >= flushed && !found.clean, "{found:?} below {flushed:?}");
+            a.postgres.start_in_place(&a.runner, soon()).await.unwrap();
+            assert!(a.position().await >= found.position);
+
+            a.runner.kill_all().await.unwrap();
+            a.postgres.set_identity(&json!({"copy": 9})).unwrap();
+            assert_eq!(a.postgres.identity(), Some(json!({"copy": 9})));
+            let aside = a.postgres.set_aside("a test").unwrap();
+            assert!(aside.join("primacy-aside.json").exists() && aside.join("PG_VERSION").exists());
+            assert_eq!(a.postgres.inspect(soon()).await.unwrap(), Found::Absent);
+        });
+    }
+}
+
+#[test]
+fn what_is_no_data_directory_is_left_alone() {
+    if as_postgres("what_is_no_data_directory_is_left_alone") {
+        runtime().block_on(async {
+            let a = Node::new("h", 55_461);
+            let data = a.root.join("data");
+            fs::create_dir(&data).unwrap();
+            fs::write(data.join("precious"), "x").unwrap();
+            let found = a.postgres.inspect(soon()).await.unwrap();
+            assert_eq!(found, Found::Foreign(primacy_postgres::Foreign::NotPostgres));
+            assert!(
+                a.postgres.initdb(&json!({}), soon()).await.unwrap_err().to_string().contains("not empty")
+            );
+            fs::write(data.join("PG_VERSION"), "9.6\n").unwrap();
+            fs::create_dir(data.join("global")).unwrap();
+            assert!(matches!(a.postgres.inspect(soon()).await.unwrap(), Found::Incomplete(_)));
+            fs::write(data.join("global/pg_control"), "x").unwrap();
+            let found = a.postgres.inspect(soon()).await.unwrap();
+            assert_eq!(found, Found::Foreign(primacy_postgres::Foreign::OtherVersion));
+            assert_eq!(fs::read_to_string(data.join("precious")).unwrap(), "x");
+        });
+    }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
