@@ -112,6 +112,14 @@ pub enum Code {
 #[derive(Debug)]
 pub struct Failure(Code, String);
 
+impl Failure {
+    /// Says why.
+    pub fn report(self) -> Code {
+        eprintln!("primacy: {}", self.1);
+        self.0
+    }
+}
+
 /// Carries out a command that isn't the agent's own.
 pub async fn run(command: Command) -> Code {
     let result = match command {
@@ -126,10 +134,7 @@ pub async fn run(command: Command) -> Code {
     };
     match result {
         Ok(()) => Code::Done,
-        Err(Failure(code, why)) => {
-            eprintln!("primacy: {why}");
-            code
-        }
+        Err(failure) => failure.report(),
     }
 }
 

@@ -1,0 +1,60 @@
+//! PostgreSQL's processes, below the guard.
+
+use super::guard::Hold;
+use primacy_core::{Epoch, Time};
+use primacy_guard::wire::Start;
+use primacy_postgres::Runner;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// Starts and ends processes for one order.
+pub struct Below<'a> {
+    /// The guard.
+    pub guard: &'a Hold,
+    /// The order's epoch.
+    pub epoch: Epoch,
+    /// The order's end.
+    pub until: Time,
+}
+
+impl Runner for Below<'_> {
+    async fn start(&self, argv: Vec<OsString>, log: PathBuf, primary: bool) -> Result<(), String> {
+        let argv = argv.into_iter().map(OsString::into_string).collect::<Result<Vec<_>, _>>();
+        let argv = argv.map_err(|argument| format!("{argument:?} is not UTF-8"))?;
+        let primary = primary.then_some(self.epoch.0);
+        let start = Start { argv, env: environment(), log, primary };
+        self.guard.start(start, self.until).await.map_err(|error| error.to_string())
+    }
+
+    async fn kill_all(&self) -> Result<(), String> {
+        if self.guard.kill().await { Ok(()) } else { Err("some processes are not gone yet".to_owned()) }
+    }
+
+    async fn any_left(&self) -> Result<bool, String> {
+        Ok(self.guard.any_left().await)
+    }
+}
+
+/// The agent's own environment, without what is meant for the agent: PostgreSQL would tell the service manager that it
+/// stops (hazard L20).
+fn environment() -> Vec<(String, String)> {
+    std::env::vars().filter(|(name, _)| is_for_postgres(name)).collect()
+}
+
+fn is_for_postgres(name: &str) -> bool {
+    const PREFIXES: [&str; 3] = ["PATRONI_", "PRIMACY_", "KUBERNETES_"];
+    const NAMES: [&str; 4] = ["NOTIFY_SOCKET", "PGDATA", "PGPORT", "PGHOST"];
+    !PREFIXES.iter().any(|prefix| name.starts_with(prefix)) && !NAMES.contains(&name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_meant_for_the_agent_is_kept_from_postgresql() {
+        let names = ["PATH", "LANG", "NOTIFY_SOCKET", "PATRONI_NAME", "PGDATA", "TZ"];
+        let kept: Vec<_> = names.into_iter().filter(|name| is_for_postgres(name)).collect();
+        assert_eq!(kept, ["PATH", "LANG", "TZ"]);
+    }
+}

@@ -1,0 +1,453 @@
+//! The core's orders, carried out on the local PostgreSQL.
+//!
+//! What makes PostgreSQL run or end goes through the guard; everything else is `primacy-postgres`'. What is decided
+//! here is only what belongs at the edge: an order that comes too late, or without an armed guard, isn't begun (hazard
+//! L01), and what describes the copy of the data is durable before anything happens to it.
+
+mod below;
+mod guard;
+mod saved;
+
+use crate::board::{Board, Details};
+use crate::clock::{BootClock, instant, now};
+use crate::config::Settings;
+use crate::store::directory::Directory;
+use anyhow::Context;
+use below::Below;
+use guard::Hold;
+use primacy_core::instance::{Data, Failure, Foreign, Instance, Op, Order, Performed, Saved};
+use primacy_core::{Epoch, Guard, Lsn, Name, Nonce, Position, Span, SystemId, Time};
+use primacy_driver::Clock;
+use primacy_guard::client::Place;
+use primacy_postgres::{Error, Found, Postgres, Probe, Upstream, User};
+use std::cell::{Cell, RefCell};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// How long a look at the instance may take. A server that doesn't answer for longer isn't well.
+const LOOK: Span = Span::secs(3);
+
+/// The pause between two looks when nothing has happened to the instance for a while, at most.
+const IDLE: Span = Span::secs(1);
+
+/// The pause between two looks shortly after something has happened.
+const BUSY: Span = Span::millis(200);
+
+/// How long that lasts.
+const BUSY_FOR: Span = Span::secs(5);
+
+/// The pause between two looks at an instance that doesn't run: only its data directory could change.
+const DOWN: Span = Span::secs(10);
+
+/// Between two tries of the same step.
+const AGAIN: Span = Span::millis(50);
+
+/// See the [module](self).
+pub struct Local {
+    settings: Arc<Settings>,
+    run_dir: PathBuf,
+    board: Board,
+    directory: Directory,
+    postgres: Postgres,
+    guard: Hold,
+    /// The member and epoch it was last told to follow. After a restart of the agent none, and it is told anew.
+    source: RefCell<Option<(Name, Epoch)>>,
+    /// At the last look it ran.
+    runs: Cell<bool>,
+    /// A PostgreSQL that wasn't ours was found at the start.
+    foreign: Cell<bool>,
+    /// When the instance last changed.
+    changed: Cell<Time>,
+    last: RefCell<Instance>,
+}
+
+impl Local {
+    /// The instance of these settings. Takes hold of what an agent before this one left running; what runs without a
+    /// guard is killed, if it is ours.
+    pub async fn begin(
+        settings: Arc<Settings>,
+        run_dir: PathBuf,
+        board: Board,
+        directory: Directory,
+    ) -> anyhow::Result<Local> {
+        let data_dir = settings.postgres.data_dir.clone();
+        let program = std::env::current_exe().context("find this program's own file")?;
+        let guard = Hold::new(Place { program, run_dir: run_dir.clone(), data_dir });
+        let postgres = Postgres::new(postgres_settings(&settings, run_dir.clone())?);
+        let local = Local {
+            settings,
+            run_dir,
+            board,
+            directory,
+            postgres,
+            guard,
+            source: RefCell::default(),
+            runs: Cell::new(false),
+            foreign: Cell::new(false),
+            changed: Cell::new(now()),
+            last: RefCell::new(Instance::Unknown),
+        };
+        local.adopt().await;
+        Ok(local)
+    }
+
+    async fn adopt(&self) {
+        if let Some(status) = self.guard.adopt().await {
+            tracing::info!(armed = ?status.armed, runs = status.left, "found the guard of an earlier agent");
+            return;
+        }
+        if !self.guard.any_left().await {
+            return;
+        }
+        if self.postgres.identity().is_none() {
+            self.foreign.set(true);
+            return;
+        }
+        tracing::warn!("PostgreSQL runs without a guard: kills it");
+        if !self.guard.kill().await {
+            tracing::error!("some processes of PostgreSQL are not gone yet");
+        }
+    }
+
+    /// What is durable about the copy of the data.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    pub fn saved(&self) -> anyhow::Result<Saved> {
+        Ok(saved::load(&self.settings.postgres.data_dir, &self.run_dir)?)
+    }
+
+    async fn carry_out(&self, order: &Order) -> Result<(), Failure> {
+        self.save(order)?;
+        if now() >= order.start_by {
+            return Err(Failure::TooLate);
+        }
+        if order.op.opens() && !self.guard.is_armed(order.epoch).await {
+            return Err(Failure::TooLate);
+        }
+        let by = instant(order.until);
+        let below = Below { guard: &self.guard, epoch: order.epoch, until: order.until };
+        let identity = || serde_json::to_value(&order.saved).unwrap_or_default();
+        match &order.op {
+            Op::Look => Ok(()),
+            Op::Initdb => self.postgres.initdb(&identity(), by).await.map_err(failure),
+            Op::Clone(from) => {
+                let source = self.upstream(from)?;
+                self.postgres.clone_from(&source, &identity(), by).await.map_err(failure)
+            }
+            Op::SetAside => {
+                let aside = self.postgres.set_aside("not part of the elected history").map_err(failure)?;
+                tracing::warn!(path = %aside.display(), "moved the data directory aside");
+                Ok(())
+            }
+            Op::StartStandby => {
+                self.source.replace(None);
+                self.postgres.start_standby(&below, by).await.map_err(failure)
+            }
+            Op::StartInPlace => {
+                self.source.replace(None);
+                self.postgres.start_in_place(&below, by).await.map_err(failure)?;
+                self.open(order).await
+            }
+            Op::Follow(from) => {
+                let source = self.upstream(from)?;
+                self.postgres.follow(&source).map_err(failure)?;
+                self.source.replace(Some((from.clone(), order.saved.highest)));
+                Ok(())
+            }
+            Op::CloseSources => {
+                self.postgres.close_sources(by).await.map_err(failure)?;
+                self.source.replace(None);
+                Ok(())
+            }
+            Op::Promote => {
+                self.postgres.promote(order.epoch.0, by).await.map_err(failure)?;
+                self.source.replace(None);
+                self.open(order).await
+            }
+            Op::Checkpoint => self.postgres.checkpoint(by).await.map_err(failure),
+            Op::Stop => self.postgres.stop(&below, by).await.map_err(failure),
+            Op::Kill => {
+                while !self.guard.kill().await {
+                    BootClock.sleep_until(now() + AGAIN).await;
+                }
+                self.foreign.set(false);
+                Ok(())
+            }
+        }
+    }
+
+    /// What a writable PostgreSQL is told first. Tried until the order's time is over: a cluster without its roles
+    /// would have no standbys.
+    async fn open(&self, order: &Order) -> Result<(), Failure> {
+        let by = instant(order.until);
+        let nonce = order.saved.lineage.last().map_or(Nonce(0), |(_, nonce)| *nonce);
+        loop {
+            let done = async {
+                if order.op == Op::StartInPlace {
+                    self.postgres.prepare_roles(by).await?;
+                }
+                self.postgres.mark_epoch(order.epoch.0, nonce.0, by).await
+            };
+            let Err(error) = done.await else { return Ok(()) };
+            if !self.guard.any_left().await {
+                return Err(failure(error));
+            }
+            tracing::warn!(%error, "the first statements failed, tries again");
+            BootClock.sleep_until(now() + AGAIN).await;
+        }
+    }
+
+    /// Makes durable what describes the copy of the data, before anything happens to it. A copy that is being made
+    /// gets its own with it.
+    fn save(&self, order: &Order) -> Result<(), Failure> {
+        let failed =
+            |what: &str, why: &dyn std::fmt::Display| Failure::Other(format!("{what}: {why}").into());
+        let highest = Saved { highest: order.saved.highest, ..Saved::default() };
+        let known = saved::read(&self.run_dir).map_err(|why| failed("read what was saved", &why))?;
+        if known != Some(highest.clone()) {
+            saved::store(&self.run_dir, &highest).map_err(|why| failed("save the highest epoch", &why))?;
+        }
+        let makes_or_moves = matches!(order.op, Op::Initdb | Op::Clone(_) | Op::SetAside);
+        if !makes_or_moves && self.settings.postgres.data_dir.join("PG_VERSION").exists() {
+            let identity = serde_json::to_value(&order.saved).map_err(|why| failed("save", &why))?;
+            self.postgres.set_identity(&identity).map_err(failure)?;
+        }
+        Ok(())
+    }
+
+    fn upstream(&self, name: &Name) -> Result<Upstream, Failure> {
+        let contents = self.directory.look();
+        let member = contents.last_seen.get(name.as_str());
+        let (host, port) = member
+            .and_then(|member| member.address())
+            .ok_or_else(|| Failure::Other(format!("{name} has not published its address").into()))?;
+        Ok(Upstream { host, port })
+    }
+
+    /// Looks at the instance, and tells the board what only others want to know.
+    async fn look(&self) -> Instance {
+        let until = now() + LOOK;
+        let below = Below { guard: &self.guard, epoch: Epoch(0), until };
+        // Asking the server is cheaper than searching the process table; that it is gone is told by the guard.
+        let probed = if self.runs.get() { self.postgres.probe(instant(until)).await.ok() } else { None };
+        let looked = match probed {
+            Some(standing) => Ok(Ok(Box::new(standing))),
+            None => self.postgres.look(&below, instant(until)).await,
+        };
+        let (instance, details) = match looked {
+            Ok(Ok(standing)) => (self.running(&standing), details(&standing)),
+            Ok(Err(found)) => (at_rest(found), Details::default()),
+            Err(error) => {
+                tracing::warn!(%error, "could not look at the instance");
+                (Instance::Unknown, Details::default())
+            }
+        };
+        self.runs.set(instance.runs());
+        self.board.look().details = details;
+        if self.last.borrow().runs() != instance.runs() || !same_kind(&self.last.borrow(), &instance) {
+            self.changed.set(now());
+        }
+        self.last.replace(instance.clone());
+        instance
+    }
+
+    fn running(&self, standing: &Probe) -> Instance {
+        if self.foreign.get() {
+            return Instance::Foreign(Foreign::RunsElsewhere);
+        }
+        let data = data(standing.system_id, standing.position, &standing.forks);
+        if standing.in_recovery {
+            let source = self.source.borrow().clone();
+            return Instance::Standby { data, source, streaming: standing.streaming };
+        }
+        let followers = standing.followers.iter();
+        let followers = followers.map(|(name, lsn)| (Name::from(name.as_str()), Lsn(*lsn))).collect();
+        Instance::Primary { data, followers }
+    }
+
+    /// How long to wait for something to happen before looking again.
+    fn pause(&self) -> Span {
+        let idle = Span(u64::try_from(self.settings.loop_wait.as_micros()).unwrap_or(u64::MAX)).min(IDLE);
+        if !self.runs.get() && *self.last.borrow() != Instance::Unknown {
+            DOWN
+        } else if now().since(self.changed.get()) < BUSY_FOR {
+            BUSY
+        } else {
+            idle
+        }
+    }
+}
+
+impl primacy_driver::Postgres for Local {
+    async fn perform(&self, order: Order) -> Performed {
+        let _doing = Doing::begin(&self.board, activity(&order.op));
+        self.changed.set(now());
+        let failure = tokio::select! {
+            biased;
+            done = self.carry_out(&order) => done.err(),
+            () = BootClock.sleep_until(order.until) => Some(Failure::TimedOut),
+        };
+        let instance = self.look().await;
+        self.changed.set(now());
+        let failure = match (&instance, failure) {
+            (Instance::Primary { data, .. }, Some(_))
+                if order.op == Op::Promote && data.position.epoch != order.epoch =>
+            {
+                Some(Failure::WrongTimeline)
+            }
+            (_, failure) => failure,
+        };
+        Performed { failure, instance }
+    }
+
+    async fn report(&self) -> Instance {
+        tokio::select! {
+            biased;
+            () = self.guard.exit() => self.changed.set(now()),
+            () = BootClock.sleep_until(now() + self.pause()) => {}
+        }
+        self.look().await
+    }
+
+    async fn arm(&self, epoch: Epoch, until: Time) -> Guard {
+        self.guard.arm(epoch, until).await
+    }
+
+    async fn guard(&self) -> Guard {
+        self.guard.news().await
+    }
+}
+
+/// Says on the board what is being done, for as long as it is.
+struct Doing<'a>(&'a Board);
+
+impl<'a> Doing<'a> {
+    fn begin(board: &'a Board, activity: Option<&'static str>) -> Doing<'a> {
+        board.look().activity = activity;
+        Doing(board)
+    }
+}
+
+impl Drop for Doing<'_> {
+    fn drop(&mut self) {
+        self.0.look().activity = None;
+    }
+}
+
+/// Patroni's word for what an order does, if it has one.
+fn activity(op: &Op) -> Option<&'static str> {
+    match op {
+        Op::Initdb => Some("initializing new cluster"),
+        Op::Clone(_) => Some("creating replica"),
+        Op::StartStandby | Op::StartInPlace => Some("starting"),
+        Op::Stop | Op::Kill => Some("stopping"),
+        Op::Look | Op::SetAside | Op::Follow(_) | Op::CloseSources | Op::Promote | Op::Checkpoint => None,
+    }
+}
+
+fn failure(error: Error) -> Failure {
+    match error {
+        Error::TimedOut(_) => Failure::TimedOut,
+        other => Failure::Other(other.to_string().into()),
+    }
+}
+
+fn at_rest(found: Found) -> Instance {
+    match found {
+        Found::Absent => Instance::Absent,
+        Found::Foreign(primacy_postgres::Foreign::NotPostgres) => Instance::Foreign(Foreign::NotPostgres),
+        Found::Foreign(primacy_postgres::Foreign::OtherVersion) => Instance::Foreign(Foreign::OtherVersion),
+        Found::Incomplete(why) => {
+            tracing::warn!(why, "the data directory is incomplete");
+            Instance::Incomplete
+        }
+        Found::Present(present) => Instance::Stopped {
+            data: data(present.system_id, present.position, &present.forks),
+            clean: present.clean,
+            signal: present.signal,
+        },
+    }
+}
+
+fn data(system: u64, position: primacy_postgres::Position, forks: &primacy_postgres::Forks) -> Data {
+    let place = |position: primacy_postgres::Position| Position {
+        epoch: Epoch(position.timeline),
+        lsn: Lsn(position.lsn),
+    };
+    let forks = forks.iter().map(|(timeline, fork)| (Epoch(*timeline), place(*fork))).collect();
+    Data { system: SystemId(system), position: place(position), forks: Arc::new(forks) }
+}
+
+fn details(standing: &Probe) -> Details {
+    Details {
+        server_version: Some(standing.server_version),
+        postmaster_start_time: Some(standing.started.clone()),
+        received: standing.in_recovery.then_some(Lsn(standing.position.lsn)),
+        replayed: standing.in_recovery.then_some(Lsn(standing.replayed)),
+        ..Details::default()
+    }
+}
+
+/// Whether two looks differ in nothing but positions.
+fn same_kind(one: &Instance, other: &Instance) -> bool {
+    match (one, other) {
+        (
+            Instance::Standby { source, streaming, .. },
+            Instance::Standby { source: other_source, streaming: other_streaming, .. },
+        ) => source == other_source && streaming == other_streaming,
+        (Instance::Primary { followers, .. }, Instance::Primary { followers: others, .. }) => {
+            followers.keys().eq(others.keys())
+        }
+        (one, other) => std::mem::discriminant(one) == std::mem::discriminant(other),
+    }
+}
+
+fn postgres_settings(settings: &Settings, run_dir: PathBuf) -> anyhow::Result<primacy_postgres::Settings> {
+    let postgres = &settings.postgres;
+    let user = |login: &crate::config::Login| User {
+        name: login.username.clone(),
+        password: login.password.clone(),
+    };
+    let bin_dir = match &postgres.bin_dir {
+        Some(dir) => dir.clone(),
+        None => {
+            find_bin_dir().context("postgresql.bin_dir: not given, and there is no initdb on the PATH")?
+        }
+    };
+    Ok(primacy_postgres::Settings {
+        name: settings.name.to_string(),
+        scope: settings.scope.clone(),
+        bin_dir,
+        data_dir: postgres.data_dir.clone(),
+        run_dir,
+        listen_addresses: postgres.listen_addresses.clone(),
+        port: postgres.port,
+        superuser: user(&postgres.superuser),
+        replication: user(&postgres.replication),
+        parameters: postgres.parameters.clone(),
+        pg_hba: postgres.hba.clone(),
+        initdb: settings.bootstrap.initdb.iter().map(|option| format!("--{option}")).collect(),
+    })
+}
+
+fn find_bin_dir() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).find(|dir| dir.join("initdb").is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_that_differs_only_in_positions_is_no_change() {
+        let primary = |names: &[&str], lsn: u64| Instance::Primary {
+            data: data(1, primacy_postgres::Position { timeline: 1, lsn }, &primacy_postgres::Forks::new()),
+            followers: names.iter().map(|name| (Name::from(*name), Lsn(lsn))).collect(),
+        };
+        assert!(same_kind(&primary(&["a"], 1), &primary(&["a"], 2)));
+        assert!(!same_kind(&primary(&["a"], 1), &primary(&["a", "b"], 1)));
+        assert!(!same_kind(&primary(&[], 1), &Instance::Unknown));
+    }
+}

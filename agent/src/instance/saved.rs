@@ -1,0 +1,81 @@
+//! What survives a crash of the agent: a file in the data directory that describes this copy of the data.
+//!
+//! While there is no data directory, a file of the same form in the run directory keeps the highest epoch seen.
+
+use primacy_core::instance::Saved;
+use std::fs::{File, rename};
+use std::io::{self, ErrorKind, Write};
+use std::path::Path;
+
+/// The file's name in both places.
+pub const FILE: &str = "primacy.json";
+
+/// Reads what was saved last.
+///
+/// # Errors
+/// If a file is there and can't be read: going on as if nothing had ever been seen would be wrong.
+pub fn load(data_dir: &Path, run_dir: &Path) -> io::Result<Saved> {
+    let outside = read(run_dir)?.unwrap_or_default();
+    let mut saved = read(data_dir)?.unwrap_or_default();
+    saved.highest = saved.highest.max(outside.highest);
+    Ok(saved)
+}
+
+/// Makes it durable in one of the places.
+///
+/// # Errors
+/// The old file is still there then.
+pub fn store(dir: &Path, saved: &Saved) -> io::Result<()> {
+    let text = serde_json::to_vec(saved)?;
+    let (new, path) = (dir.join(format!("{FILE}.new")), dir.join(FILE));
+    let mut file = File::create(&new)?;
+    file.write_all(&text)?;
+    file.sync_all()?;
+    rename(&new, &path)?;
+    sync(dir)
+}
+
+/// Makes the names in a directory durable.
+fn sync(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+/// What is saved in one of the places, if anything.
+///
+/// # Errors
+/// If it is there and can't be read.
+pub fn read(dir: &Path) -> io::Result<Option<Saved>> {
+    let path = dir.join(FILE);
+    match std::fs::read(&path) {
+        Ok(text) => serde_json::from_slice(&text).map(Some).map_err(|error| {
+            io::Error::new(ErrorKind::InvalidData, format!("{} makes no sense: {error}", path.display()))
+        }),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
+        Err(error) => Err(io::Error::new(error.kind(), format!("read {}: {error}", path.display()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use primacy_core::{CopyId, Epoch, Nonce};
+
+    #[test]
+    fn the_highest_epoch_outlives_the_data_directory() {
+        let dir = std::env::temp_dir().join(format!("primacy-saved-{}", std::process::id()));
+        let (data, run) = (dir.join("data"), dir.join("run"));
+        std::fs::create_dir_all(&run).expect("a folder");
+        assert_eq!(load(&data, &run).expect("nothing yet"), Saved::default());
+        let older = Saved { highest: Epoch(7), ..Saved::default() };
+        store(&run, &older).expect("stored");
+        assert_eq!(load(&data, &run).expect("the highest"), older);
+        std::fs::create_dir_all(&data).expect("a folder");
+        let copy = Saved { copy: CopyId(1), lineage: vec![(Epoch(1), Nonce(5))], highest: Epoch(1) };
+        store(&data, &copy).expect("stored");
+        assert_eq!(load(&data, &run).expect("both"), Saved { highest: Epoch(7), ..copy });
+        std::fs::write(data.join(FILE), "{").expect("garbage");
+        let error = load(&data, &run).expect_err("garbage").to_string();
+        assert!(error.contains("primacy.json makes no sense"), "{error}");
+        std::fs::remove_dir_all(&dir).expect("removed");
+    }
+}
