@@ -105,7 +105,9 @@ fn as_root(root: bool, program: &str) -> Command {
     if !root {
         command.args(["-n", "env"]);
     }
-    command.args(["DEBIAN_FRONTEND=noninteractive", program]);
+    // After a mere `su`, PATH lacks what dpkg needs.
+    let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+    command.args([path, "DEBIAN_FRONTEND=noninteractive", program]);
     command
 }
 

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::ffi::CStr;
 use std::fs::{self, OpenOptions};
 use std::io::BufRead;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -23,10 +24,14 @@ use crate::time::Moment;
 /// What systemd waits by default before it restarts a service.
 const RESTART_AFTER: Duration = Duration::from_millis(100);
 
+/// What a host says on stdout once it takes orders.
+pub const READY: &str = "ready";
+
 /// Runs as the first process of a host until the orders on stdin end.
 pub fn run(name: &str) -> Result<()> {
     rustix::system::sethostname(name.as_bytes()).context("name the host")?;
     mount_own()?;
+    println!("{READY}");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(Init::default().serve())
 }
@@ -38,7 +43,8 @@ fn mount_own() -> Result<()> {
     // Without a mount at / (a plain chroot), each place is private only if it's a mount of its own.
     let _ = mount_change("/proc", private);
     mount("proc", "/proc", "proc", MountFlags::NOSUID | MountFlags::NODEV, NOTHING).context("mount /proc")?;
-    if all_private || mount_change("/dev/shm", private).is_ok() {
+    let has_shm = Path::new("/dev/shm").is_dir();
+    if has_shm && (all_private || mount_change("/dev/shm", private).is_ok()) {
         mount("shm", "/dev/shm", "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, Some(c"mode=1777"))
             .context("mount /dev/shm")?;
     }

@@ -1,11 +1,10 @@
 //! A host as the keeper sees it: on or off, and what it should run.
 
 use std::collections::BTreeSet;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, kill_process};
@@ -13,7 +12,7 @@ use rustix::process::{Pid, kill_process};
 use super::processes;
 use super::protocol::Signal;
 use crate::host::settings::Settings;
-use crate::host::{Order, Service};
+use crate::host::{Order, Service, init};
 use crate::network::Host;
 
 /// One host with power switch.
@@ -83,35 +82,35 @@ impl Machine {
     }
 
     fn switch_on(&mut self, settings: &Settings) -> Result<()> {
-        let mut maker = self.make(&["--propagation", "private"])?;
-        let init = match first_process(&mut maker) {
-            Ok(init) => init,
-            // In a chroot that isn't a mount, the root can't be made private; the host does what it can itself.
-            Err(_) => {
-                maker = self.make(&["--propagation", "unchanged"])?;
-                first_process(&mut maker)
-                    .with_context(|| format!("start the first process of {}", self.host))?
-            }
-        };
-        self.running = Some(Running { maker, init });
+        // In a chroot that isn't a mount, the root can't be made private; the host does what it can itself.
+        let running = self.make("private").or_else(|_| self.make("unchanged"));
+        self.running = Some(running.with_context(|| format!("start the first process of {}", self.host))?);
         for service in self.wanted.clone() {
             self.tell(settings, service, true)?;
         }
         Ok(())
     }
 
-    fn make(&self, propagation: &[&str]) -> Result<Child> {
+    fn make(&self, propagation: &str) -> Result<Running> {
         let own = std::fs::read_link("/proc/self/exe").context("find this program")?;
-        Command::new("nsenter")
+        let mut maker = Command::new("nsenter")
             .arg(format!("--net={}", self.namespace.display()))
             .args(["unshare", "--mount", "--pid", "--ipc", "--uts", "--fork", "--kill-child=SIGKILL"])
-            .args(propagation)
-            .arg("--")
+            .args(["--propagation", propagation, "--"])
             .arg(own)
             .args(["host", &self.host.to_string()])
             .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
             .spawn()
-            .context("run unshare (package util-linux)")
+            .context("run unshare (package util-linux)")?;
+        match first_process(&mut maker) {
+            Ok(init) => Ok(Running { maker, init }),
+            Err(error) => {
+                let _ = maker.kill();
+                let _ = maker.wait();
+                Err(error)
+            }
+        }
     }
 
     fn switch_off(&mut self) -> Result<()> {
@@ -126,21 +125,15 @@ impl Machine {
     }
 }
 
-/// The one child of the program that makes a host's namespaces.
+/// The one child of the program that makes a host's namespaces, once it is ready.
 fn first_process(maker: &mut Child) -> Result<i32> {
-    let end = Instant::now() + Duration::from_secs(5);
-    loop {
-        if let Some(status) = maker.try_wait()? {
-            bail!("unshare ended: {status}");
-        }
-        if let Some(init) = processes::children_of(maker.id() as i32).first() {
-            return Ok(*init);
-        }
-        if Instant::now() > end {
-            bail!("unshare starts nothing");
-        }
-        std::thread::sleep(Duration::from_millis(2));
+    let said = BufReader::new(maker.stdout.take().context("the host talks")?).lines().next();
+    match said {
+        Some(Ok(line)) if line == init::READY => {}
+        _ => bail!("the host didn't come up; the keeper's log says more"),
     }
+    let children = processes::children_of(maker.id() as i32);
+    children.first().copied().context("the host has no first process")
 }
 
 /// Sends a signal to a process of the lab.

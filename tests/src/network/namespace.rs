@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags, makedev};
+use rustix::io::Errno;
 use rustix::ioctl::{Setter, ioctl, opcode};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 
@@ -52,9 +53,12 @@ const DEVICE: &str = "lab0";
 const MTU: &str = "9000";
 
 fn open_device() -> Result<OwnedFd> {
-    let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = rustix::fs::open("/dev/net/tun", flags, Mode::empty())
-        .context("open /dev/net/tun (the kernel module tun; in a container: --device /dev/net/tun)")?;
+    let file = match open_tun("/dev/net/tun") {
+        Err(Errno::NOENT) => open_own_node(),
+        other => other,
+    };
+    let file =
+        file.context("open /dev/net/tun (the kernel module tun; in a container: --device /dev/net/tun)")?;
     const IFF_TUN: u16 = 0x1;
     const IFF_NO_PI: u16 = 0x1000;
     let mut request = [0_u8; 40];
@@ -64,6 +68,20 @@ fn open_device() -> Result<OwnedFd> {
     // SAFETY: TUNSETIFF takes a struct ifreq, 40 bytes with the name at 0 and the flags at 16.
     unsafe { ioctl(&file, Setter::<TUNSETIFF, [u8; 40]>::new(request)) }.context("make a TUN device")?;
     Ok(file)
+}
+
+fn open_tun(path: &str) -> Result<OwnedFd, Errno> {
+    rustix::fs::open(path, OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// A plain chroot has no such file in /dev, which says nothing about the kernel.
+fn open_own_node() -> Result<OwnedFd, Errno> {
+    let path = format!("/var/tmp/primacy-lab-tun-{}", std::process::id());
+    let _ = std::fs::remove_file(&path);
+    rustix::fs::mknodat(rustix::fs::CWD, &path, FileType::CharacterDevice, Mode::RWXU, makedev(10, 200))?;
+    let opened = open_tun(&path);
+    let _ = std::fs::remove_file(&path);
+    opened
 }
 
 fn configure(host: Host) -> Result<()> {

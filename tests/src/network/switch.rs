@@ -83,12 +83,13 @@ impl Fabric {
 
     /// Forwards what one cable holds, but not so much that the others starve.
     fn drain(&mut self, index: usize, buffer: &mut [u8]) {
-        let rules = self.rules.lock().expect("rules").clone();
         for _ in 0..64 {
             let Ok(length) = rustix::io::read(&self.cables[index].1, &mut *buffer) else { return };
             let bytes = &buffer[..length];
             let Some(packet) = Packet::read(bytes) else { continue };
-            match verdict(&rules, &packet) {
+            // Asked for each packet after it was read, so that rules hold from the moment they are set.
+            let verdict = verdict(&self.rules.lock().expect("rules"), &packet);
+            match verdict {
                 Verdict::Pass => self.deliver(packet.to, bytes),
                 Verdict::Drop => {}
                 Verdict::Delay(delay) => self.postpone(packet.to, bytes, delay),
