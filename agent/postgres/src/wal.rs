@@ -35,18 +35,26 @@ impl Settings {
     /// Reads records from `start` on, on one timeline, to the last complete one.
     async fn scan(&self, start: Position, segment: u64, by: Instant) -> Result<Position, Error> {
         let Position { timeline, lsn } = start;
+        // It would wait five seconds for the first segment that isn't there, and a copy's WAL ends with a full one.
+        let end = self.segments_end(start, segment);
+        if end <= lsn {
+            return Ok(start);
+        }
         let dump = self.program("pg_waldump").arg("-p").arg(self.data_dir.join("pg_wal"));
-        let dump = dump.args([
-            "-t",
-            &timeline.to_string(),
-            "-s",
-            &format!("{:X}/{:X}", lsn >> 32, lsn & 0xffff_ffff),
-        ]);
-        // It ends with an error at the end of the WAL, always.
+        let dump = dump.args(["-t", &timeline.to_string(), "-s", &shown(lsn), "-e", &shown(end)]);
+        // Where the WAL ends within a segment, it ends with an error.
         let text = dump.run_anyway(by).await?;
-        let last = text.lines().rev().find_map(|line| record(line));
-        let lsn = last.map_or(lsn, |(at, length)| record_end(at, length, segment));
-        Ok(Position { timeline, lsn })
+        let last = text.lines().rev().find_map(|line| record(line, segment));
+        Ok(Position { timeline, lsn: last.unwrap_or(lsn) })
+    }
+
+    /// The end of the last segment of this timeline that is there without a gap from `start` on.
+    fn segments_end(&self, start: Position, segment: u64) -> u64 {
+        let mut end = start.lsn - start.lsn % segment;
+        while self.has_segment(start.timeline, end, segment) {
+            end += segment;
+        }
+        end
     }
 
     /// A timeline that left this one at or before its end, and of which there is WAL. The highest, if there are more.
@@ -117,12 +125,17 @@ fn segment_suffix(lsn: u64, segment: u64) -> String {
     format!("{:08X}{:08X}", number / each, number % each)
 }
 
-/// A line of `pg_waldump`: where the record begins, and its length.
-fn record(line: &str) -> Option<(u64, u64)> {
+fn shown(lsn: u64) -> String {
+    format!("{:X}/{:X}", lsn >> 32, lsn & 0xffff_ffff)
+}
+
+/// A line of `pg_waldump`: where the record ends. A switch takes the rest of its segment.
+fn record(line: &str, segment: u64) -> Option<u64> {
     let (_, lengths) = line.split_once("len (rec/tot):")?;
     let (_, total) = lengths.split_once(',')?.0.split_once('/')?;
     let (_, at) = line.split_once("lsn: ")?;
-    Some((parse_lsn(at.split(',').next()?.trim())?, total.trim().parse().ok()?))
+    let end = record_end(parse_lsn(at.split(',').next()?.trim())?, total.trim().parse().ok()?, segment);
+    Some(if line.contains("desc: SWITCH") { end.next_multiple_of(segment) } else { end })
 }
 
 /// A record that doesn't fit on its page goes on behind the next page's header.
@@ -141,7 +154,7 @@ fn record_end(start: u64, length: u64, segment: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{history, record, record_end, segment_suffix};
+    use super::{history, record, record_end, segment_suffix, shown};
     use crate::Position;
 
     #[test]
@@ -165,8 +178,11 @@ mod tests {
     #[test]
     fn lines_and_names_are_understood() {
         let line = "rmgr: XLOG        len (rec/tot):    114/   114, tx:          0, lsn: 0/03000028, prev 0/02000100, desc: x";
-        assert_eq!(record(line), Some((0x300_0028, 114)));
-        assert_eq!(record("pg_waldump: error: x"), None);
+        assert_eq!(record(line, 1 << 24), Some(0x300_00a0));
+        assert_eq!(record("pg_waldump: error: x", 1 << 24), None);
+        let switch = "rmgr: XLOG        len (rec/tot):     24/    24, tx:          0, lsn: 0/03000110, prev 0/030000D8, desc: SWITCH ";
+        assert_eq!(record(switch, 1 << 24), Some(0x400_0000));
+        assert_eq!(shown(0x1_0300_0028), "1/3000028");
         assert_eq!(segment_suffix(0x1_0300_0028, 1 << 24), "0000000100000003");
     }
 }
