@@ -54,8 +54,6 @@ fn is_warning(event: &Event) -> bool {
         | Event::Failed { .. }
         | Event::Froze { .. } => true,
         Event::ClaimedBootstrap
-        | Event::WaitsForBootstrap { .. }
-        | Event::WaitsForPrimary
         | Event::Lapsed { .. }
         | Event::SawRelease { .. }
         | Event::Stands { .. }

@@ -11,8 +11,6 @@ use core::fmt;
 #[allow(missing_docs, reason = "the sentences below say what each one means")]
 pub enum Event {
     ClaimedBootstrap,
-    WaitsForBootstrap { by: Name },
-    WaitsForPrimary,
     Lapsed { holder: Name, after: Span },
     SawRelease { holder: Name },
     Stands { epoch: Epoch, right: Right, position: Position },
@@ -133,8 +131,6 @@ impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Event::ClaimedBootstrap => f.write_str("claimed the right to make the first data directory"),
-            Event::WaitsForBootstrap { by } => write!(f, "waits while {by} makes the first data directory"),
-            Event::WaitsForPrimary => f.write_str("has no data and waits for a primary to copy from"),
             Event::Lapsed { holder, after } => {
                 write!(f, "the lease of {holder} has lapsed: unchanged for {after}")
             }

@@ -27,7 +27,8 @@ pub struct Node {
     /// What is, or is about to be, durable beside the data.
     pub(crate) saved: Saved,
     pub(crate) view: Arc<View>,
-    /// Since when reign and beat are unchanged, on this node's clock, as far as it has seen.
+    /// Since when reign and beat (or, before there is a reign, the claim to the bootstrap) are unchanged, on this
+    /// node's clock, as far as it has seen.
     pub(crate) seen: Time,
     /// When the newest complete answer of the store was asked for.
     pub(crate) read: Option<Time>,
@@ -298,6 +299,10 @@ impl Node {
         let Some(asking) = self.asking.take_if(|asking| asking.id == id) else { return };
         match response {
             Response::Read(Some(view)) => {
+                if self.read.is_none() {
+                    // Nothing was seen before, so nothing has been unchanged since before now.
+                    self.seen = out.now;
+                }
                 self.see_view(out.now, view, asking.floor);
                 self.read = Some(asking.sent);
                 self.stale = false;
@@ -315,7 +320,7 @@ impl Node {
 
     /// Takes over records that were written at `revision`.
     pub(crate) fn see_records(&mut self, now: Time, records: Vec<Record>, revision: Revision) {
-        let before = self.lease_revisions();
+        let before = self.watched();
         let view = Arc::make_mut(&mut self.view);
         for record in records {
             view.put(record, revision);
@@ -333,7 +338,7 @@ impl Node {
         if view.as_of < floor || (view.as_of >= self.view.as_of && epoch(&view) < known) {
             self.frozen = Some(Frozen::StoreWentBack { seen: known, found: epoch(&view) });
         }
-        let before = self.lease_revisions();
+        let before = self.watched();
         if view.as_of < self.view.as_of && view.as_of >= floor {
             // The watch was faster; but what it told may not be all.
             Arc::make_mut(&mut self.view).merge(view);
@@ -343,12 +348,17 @@ impl Node {
         self.notice_change(now, before);
     }
 
-    /// Starts the wait anew if reign or beat have changed.
-    fn notice_change(&mut self, now: Time, before: (Revision, Revision)) {
-        if self.lease_revisions() != before {
+    /// Starts the wait anew if what is waited for has changed.
+    fn notice_change(&mut self, now: Time, before: (Revision, Revision, Revision)) {
+        if self.watched() != before {
             self.seen = now;
             self.look = self.view.reign.as_ref().is_some_and(|reign| reign.released.is_some());
         }
+    }
+
+    fn watched(&self) -> (Revision, Revision, Revision) {
+        let (reign, beat) = self.lease_revisions();
+        (reign, beat, self.view.revision(&Key::Initialize))
     }
 
     /// What a candidate watches.

@@ -99,7 +99,8 @@ impl Run {
         let mut world = World::new(setup(plan));
         for (one, ppm) in world.hosts.iter_mut().zip(&plan.knobs.clock_ppm) {
             one.clock.ppm = *ppm;
-            one.clock.offset = 1_000_000 + ppm * 1_000;
+            // Hosts that have been up for different times, all longer than any wait of the protocol.
+            one.clock.offset = 3_600_000_000 + ppm * 1_000_000;
         }
         Run {
             world,
@@ -346,8 +347,6 @@ pub fn word(event: &primacy_core::Event) -> &'static str {
     use primacy_core::Event as E;
     match event {
         E::ClaimedBootstrap => "claimed bootstrap",
-        E::WaitsForBootstrap { .. } => "waits for bootstrap",
-        E::WaitsForPrimary => "waits for primary",
         E::Lapsed { .. } => "lapse seen",
         E::SawRelease { .. } => "release seen",
         E::Stands { .. } => "stood",

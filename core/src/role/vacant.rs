@@ -5,7 +5,7 @@ use super::claiming::Kind;
 use crate::instance::{Instance, Op};
 use crate::node::{Node, Out, Timer};
 use crate::store::{Initialize, Key, Record};
-use crate::{Epoch, Name, Span, Time, lineage};
+use crate::{Epoch, Event, Name, Span, Time, lineage};
 use alloc::vec;
 
 impl Node {
@@ -66,6 +66,7 @@ impl Node {
         let free = match &self.view.initialize {
             None => true,
             Some(claim) if claim.by == self.config.me && claim.boot == self.boot => {
+                out.tell(Event::ClaimedBootstrap);
                 return Some(Role::Bootstrap);
             }
             Some(claim) if claim.by == self.config.me => true,
@@ -106,5 +107,56 @@ impl Node {
         if self.view.reign.is_none() && self.view.initialize.is_some() {
             timer(self.seen + self.claim_patience(), Timer::Election);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::instance::{Instance, Performed, Saved};
+    use crate::store::{Initialize, Record, Request, Response, View};
+    use crate::{Boot, Config, Effect, Guard, Input, Node, Revision, Span, Time};
+    use alloc::sync::Arc;
+    use alloc::vec::Vec;
+
+    /// An empty node on a host that has been up for a day; it has seen another member's claim to the bootstrap.
+    fn beside_a_claim() -> (Node, Time) {
+        let now = Time(0) + Span::secs(24 * 3600);
+        let config = Config::new("b".into(), Span::secs(5));
+        let mut node = Node::new(Arc::new(config), Boot(7), Saved::default());
+        let mut view = View::default();
+        let claim = Initialize { by: "a".into(), boot: Boot(1), system: None, foreign: false };
+        view.put(Record::Initialize(claim), Revision(2));
+        let mut effects = node.handle(now, Input::Guard(Guard::Idle));
+        let mut view = Some(view);
+        while let Some(effect) = effects.pop() {
+            let input = match effect {
+                Effect::Store { id, request: Request::Read, .. } => {
+                    Input::Answered(id, Response::Read(Some(view.take().expect("one read"))))
+                }
+                Effect::Postgres(id, _) => {
+                    Input::Performed(id, Performed { failure: None, instance: Instance::Absent })
+                }
+                other => panic!("asked for {other:?}"),
+            };
+            effects.extend(node.handle(now, input));
+        }
+        (node, now)
+    }
+
+    fn asks_for_the_store(effects: &[Effect]) -> bool {
+        effects.iter().any(|effect| matches!(effect, Effect::Store { .. }))
+    }
+
+    #[test]
+    fn anothers_claim_to_the_bootstrap_is_respected_from_its_sight_on() {
+        let (mut node, now) = beside_a_claim();
+        assert_eq!(node.role().word(), "vacant");
+        let patience = node.claim_patience();
+        let until = node.deadline(now).map(|(at, _)| at);
+        assert_eq!(until, Some(now + patience));
+        let before: Vec<Effect> = node.handle(now + patience - Span(1), Input::Wake);
+        assert!(!asks_for_the_store(&before), "{before:?}");
+        let after = node.handle(now + patience, Input::Wake);
+        assert!(asks_for_the_store(&after), "{after:?}");
     }
 }
