@@ -41,6 +41,8 @@ pub struct Details {
     pub replayed_timestamp: Option<String>,
     /// Replay is paused.
     pub paused: bool,
+    /// Why the guard's hold on the instance isn't complete, if so.
+    pub guard_weak: Option<String>,
     /// A primary's WAL senders, as Patroni shows them.
     pub replication: Vec<Value>,
 }

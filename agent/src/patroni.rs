@@ -51,6 +51,9 @@ pub fn member(seen: &Seen, settings: &Settings, now: Time) -> Member {
     if !tags.is_empty() {
         more.insert("tags".to_owned(), Value::Object(tags));
     }
+    if seen.details.guard_weak.is_some() {
+        more.insert("guard".to_owned(), json!("weak"));
+    }
     let data = seen.node.as_ref().and_then(|node| node.instance().data().filter(|_| node.instance().runs()));
     if let Some(data) = data {
         let end = data.position.lsn.max(seen.details.received.unwrap_or_default());
@@ -114,8 +117,11 @@ pub fn status(seen: &Seen, settings: &Settings, contents: &Contents, now: Time) 
     if !seen.details.replication.is_empty() {
         put("replication", json!(seen.details.replication));
     }
-    if seen.node.as_ref().is_some_and(|node| unlocked(node)) {
+    if seen.node.as_ref().is_some_and(unlocked) {
         put("cluster_unlocked", json!(true));
+    }
+    if let Some(why) = &seen.details.guard_weak {
+        put("guard", json!(format!("weak: {why}")));
     }
     put("dcs_last_seen", json!(contents.answered));
     let tags = published_tags(&settings.tags);
@@ -170,8 +176,10 @@ fn cluster_member(name: &str, member: &Member, leader: Option<&str>, optime: Lsn
     if let Some(timeline) = member.number("timeline") {
         put("timeline", json!(timeline));
     }
-    if let Some(tags) = member.more.get("tags") {
-        put("tags", tags.clone());
+    for field in ["tags", "guard"] {
+        if let Some(value) = member.more.get(field) {
+            put(field, value.clone());
+        }
     }
     if !leads {
         for (kind, field) in [("receive_", "receive_lsn"), ("replay_", "replay_lsn"), ("", "xlog_location")] {

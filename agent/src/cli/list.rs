@@ -27,8 +27,18 @@ pub(super) async fn list(shown: &Shown, order: Order) -> Result<(), Failure> {
     Ok(())
 }
 
-const COLUMNS: [&str; 9] =
-    ["Member", "Host", "Role", "State", "TL", "Receive LSN", "Receive Lag", "Replay LSN", "Replay Lag"];
+const COLUMNS: [&str; 10] = [
+    "Member",
+    "Host",
+    "Role",
+    "State",
+    "TL",
+    "Receive LSN",
+    "Receive Lag",
+    "Replay LSN",
+    "Replay Lag",
+    "Guard",
+];
 
 /// A map for each member, with patronictl's names. Lags are in megabytes.
 fn rows(scope: &str, found: &Found, order: Order) -> Vec<Value> {
@@ -50,6 +60,9 @@ fn rows(scope: &str, found: &Found, order: Order) -> Vec<Value> {
         let mut row =
             json!({"Cluster": scope, "Member": name, "Host": host, "Role": role, "State": member["state"]});
         row["TL"] = member["timeline"].clone();
+        if !member["guard"].is_null() {
+            row["Guard"] = member["guard"].clone();
+        }
         if !leads(member) {
             for kind in ["receive", "replay"] {
                 let title = if kind == "receive" { "Receive" } else { "Replay" };
@@ -67,9 +80,12 @@ fn rows(scope: &str, found: &Found, order: Order) -> Vec<Value> {
 
 fn table(scope: &str, rows: &[Value]) -> String {
     let mut table = Table::new();
-    table.load_style(presets::ASCII_FULL_CONDENSED).set_header(COLUMNS);
+    // A guard is worth a column only where one is weak.
+    let any_weak = rows.iter().any(|row| !row["Guard"].is_null());
+    let columns = if any_weak { &COLUMNS[..] } else { &COLUMNS[..COLUMNS.len() - 1] };
+    table.load_style(presets::ASCII_FULL_CONDENSED).set_header(columns);
     for row in rows {
-        let cells = COLUMNS.map(|column| match &row[column] {
+        let cells = columns.iter().map(|column| match &row[*column] {
             Value::Null => String::new(),
             Value::String(text) => text.clone(),
             other => other.to_string(),

@@ -28,6 +28,8 @@ pub struct Hold {
     /// What the guard said by itself and the core hasn't heard yet.
     unheard: RefCell<Vec<Guard>>,
     heard: Notify,
+    /// Why the present guard's hold on the instance isn't complete, if so.
+    weak: RefCell<Option<String>>,
     /// A postmaster has ended since anybody looked.
     ended: Cell<bool>,
     exits: Notify,
@@ -48,6 +50,7 @@ impl Hold {
             connection: RefCell::default(),
             unheard: RefCell::default(),
             heard: Notify::new(),
+            weak: RefCell::default(),
             ended: Cell::new(false),
             exits: Notify::new(),
         }
@@ -99,6 +102,11 @@ impl Hold {
         let status = client.ask(Request::Status, by).await;
         let armed = status.ok().and_then(|status| status.armed);
         armed.is_some_and(|(armed, until)| armed == epoch.0 && crate::clock::now().0 < until)
+    }
+
+    /// Why the guard's hold on the instance isn't complete, if so.
+    pub fn weak(&self) -> Option<String> {
+        self.weak.borrow().clone()
     }
 
     /// Starts PostgreSQL below the guard.
@@ -177,9 +185,6 @@ impl Hold {
         }
         let (client, events) = Client::attach_or_start(&self.place, by).await?;
         let status = client.ask(Request::Status, by).await?;
-        if let Some(why) = &status.weak {
-            tracing::info!(why, "the guard's hold on the instance is weak: by process tree, not by cgroup");
-        }
         Ok(self.hold(client, events, &status))
     }
 
@@ -188,6 +193,10 @@ impl Hold {
         let process = Pid::from_raw(status.pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
         let connection = Connection { client: client.clone(), events, process };
         self.connection.replace(Some(connection));
+        if let Some(why) = &status.weak {
+            tracing::info!(why, "the guard's hold on the instance is weak: by process tree, not by cgroup");
+        }
+        self.weak.replace(status.weak.clone());
         self.heard.notify_one();
         client
     }

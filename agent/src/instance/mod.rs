@@ -244,7 +244,7 @@ impl Local {
             }
         };
         self.runs.set(instance.runs());
-        self.board.look().details = details;
+        self.board.look().details = Details { guard_weak: self.guard.weak(), ..details };
         if self.last.borrow().runs() != instance.runs() || !same_kind(&self.last.borrow(), &instance) {
             self.changed.set(now());
         }
