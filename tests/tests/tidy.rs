@@ -48,12 +48,18 @@ mod tidy {
     fn invariants_of_the_handbook_are_in_the_code() {
         let handbook = read(&root().join("docs/invariants.md"));
         assert!(!handbook.is_empty(), "docs/invariants.md is missing");
-        let code: String = files("rs").iter().map(|path| read(path)).collect();
-        let (documented, coded) = (invariants(&handbook), invariants(&code));
-        let missing: Vec<&String> = documented.difference(&coded).collect();
-        assert!(missing.is_empty(), "in docs/invariants.md, but in no code: {missing:?}");
+        let (checked, open) = by_heading(&handbook, "Not yet");
+        let itself = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tidy.rs");
+        let code: String =
+            files("rs").iter().filter(|path| **path != itself).map(|path| read(path)).collect();
+        let (checked, open, coded) = (headed(&checked), headed(&open), invariants(&code));
+        let missing: Vec<&String> = checked.difference(&coded).collect();
+        assert!(missing.is_empty(), "checked by docs/invariants.md, but in no code: {missing:?}");
+        let modest: Vec<&String> = open.intersection(&coded).collect();
+        assert!(modest.is_empty(), "in code, but \"not yet\" in docs/invariants.md: {modest:?}");
         let all: BTreeSet<String> = (1..=16).map(|number| format!("I{number}")).collect();
-        let silent: Vec<&String> = all.difference(&documented).collect();
+        let silent: Vec<&String> =
+            all.iter().filter(|id| !checked.contains(*id) && !open.contains(*id)).collect();
         assert!(silent.is_empty(), "docs/invariants.md says nothing about {silent:?}");
     }
 
@@ -76,6 +82,13 @@ mod tidy {
             invariants("I1, I16, I17, XI3 and I12."),
             BTreeSet::from(["I1", "I12", "I16"].map(String::from))
         );
+        let (before, below) =
+            by_heading("# a\n### I1: x\n## Not yet\n### I2: y, not I3\n## Then\nb", "Not yet");
+        assert_eq!(
+            (before.as_str(), below.as_str()),
+            ("# a\n### I1: x\n## Then\nb\n", "### I2: y, not I3\n")
+        );
+        assert_eq!(headed("### I2: y\nsee I3\n"), BTreeSet::from(["I2".to_string()]));
         let paper = ["THIS", ".md"].concat();
         assert_eq!(papers(&format!("as {paper} and x.md say")), [paper]);
         let text = "    fn f() {\n        1\n    }\n";
@@ -170,6 +183,29 @@ fn invariants(text: &str) -> BTreeSet<String> {
         word.strip_prefix('I').and_then(|n| n.parse::<u32>().ok()).is_some_and(|n| (1..=16).contains(&n))
     };
     words.filter(known).map(String::from).collect()
+}
+
+/// Those that have a heading of their own.
+fn headed(text: &str) -> BTreeSet<String> {
+    let headings = text.lines().filter_map(|line| line.strip_prefix("### "));
+    headings.flat_map(|heading| invariants(heading.split(':').next().unwrap_or_default())).collect()
+}
+
+/// The text without what stands below one heading of the second level, and that.
+fn by_heading(text: &str, heading: &str) -> (String, String) {
+    let (mut rest, mut below, mut inside) = (String::new(), String::new(), false);
+    for line in text.lines() {
+        if let Some(title) = line.strip_prefix("## ") {
+            inside = title == heading;
+            if inside {
+                continue;
+            }
+        }
+        let part = if inside { &mut below } else { &mut rest };
+        part.push_str(line);
+        part.push('\n');
+    }
+    (rest, below)
 }
 
 fn dead_links(page: &Path) -> Vec<String> {
