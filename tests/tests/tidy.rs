@@ -112,7 +112,7 @@ fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_default()
 }
 
-/// All files of the repository but what is built or generated.
+/// All files of the repository but what is built or generated. In a worktree, `.git` is a file.
 fn all_files() -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut open = vec![root()];
@@ -121,8 +121,8 @@ fn all_files() -> Vec<PathBuf> {
             let path = entry.path();
             let skip = [".git", "target", "proto"].iter().any(|name| path.ends_with(name));
             match path.is_dir() {
-                true if !skip => open.push(path),
-                true => {}
+                _ if skip => {}
+                true => open.push(path),
                 false => found.push(path),
             }
         }
