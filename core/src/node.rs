@@ -580,7 +580,9 @@ impl Node {
             );
             let fence = lease.authority - self.config.stop_budget;
             assert!(now < fence, "a lease after its fence");
-            let beyond = |(epoch, until): (Epoch, Time)| epoch == lease.epoch && until > fence;
+            // By an earlier agent of this reign that counted on a longer T, which the reign still promises.
+            let longer = self.view.reign.as_ref().map_or(Span::ZERO, |reign| reign.ttl - self.config.ttl);
+            let beyond = |(epoch, until): (Epoch, Time)| epoch == lease.epoch && until > fence + longer;
             assert!(!self.armed.is_some_and(beyond), "the guard is armed beyond the fence");
         }
         let ascending = self.saved.lineage.windows(2).all(|pair| pair[0].0 < pair[1].0);

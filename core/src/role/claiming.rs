@@ -8,7 +8,7 @@ use crate::event::Right;
 use crate::instance::Instance;
 use crate::node::{Node, Out};
 use crate::store::{Beat, EpochRecord, Initialize, Key, Record, Reign};
-use crate::{Epoch, Event, Lsn, Nonce, Position, Revision, Time};
+use crate::{Epoch, Event, Lsn, Nonce, Position, Revision, Span, Time};
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -68,7 +68,7 @@ impl Node {
             holder: self.config.me.clone(),
             boot: self.boot,
             nonce: claim.nonce,
-            ttl: self.config.ttl,
+            ttl: self.promised_ttl(claim.kind),
             released: None,
         };
         let end = match &self.view.beat {
@@ -84,6 +84,15 @@ impl Node {
             put.extend(self.initialized());
         }
         self.ask_to_put(out, &[Key::Rule], put);
+    }
+
+    /// The T of the reign to be. One that is resumed is never shortened: the guard may be armed for as long as the agent
+    /// before was promised. Its holder then counts on less than others wait for (hazard A54).
+    fn promised_ttl(&self, kind: Kind) -> Span {
+        match (kind, &self.view.reign) {
+            (Kind::Resume, Some(reign)) => reign.ttl.max(self.config.ttl),
+            (Kind::Resume | Kind::First | Kind::Takeover(_), _) => self.config.ttl,
+        }
     }
 
     /// The claim to the bootstrap, made good.

@@ -73,3 +73,79 @@ impl Node {
         (ours != clusters).then_some((ours, clusters))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::instance::{Data, Instance, Performed, Saved};
+    use crate::store::{Beat, Record, Reign, Request, Response, Rule, View};
+    use crate::{
+        Boot, Config, CopyId, Effect, Epoch, Guard, Input, Lsn, Node, Nonce, Position, Revision, Span,
+        SystemId, Time,
+    };
+    use alloc::collections::BTreeMap;
+    use alloc::sync::Arc;
+    use alloc::vec::Vec;
+
+    /// The store while `a` reigns with this T.
+    fn store(ttl: Span) -> View {
+        let (epoch, holder) = (Epoch(2), crate::Name::from("a"));
+        let reign =
+            Reign { epoch, holder: holder.clone(), boot: Boot(1), nonce: Nonce(20), ttl, released: None };
+        let rule = Rule { epoch, leader: holder, leader_copy: CopyId(1), electable: BTreeMap::new() };
+        let mut view = View::default();
+        let records = [Record::Reign(reign), Record::Beat(Beat { epoch, end: Lsn(9) }), Record::Rule(rule)];
+        records.into_iter().for_each(|record| view.put(record, Revision(7)));
+        view
+    }
+
+    fn primary() -> Instance {
+        let position = Position { epoch: Epoch(2), lsn: Lsn(9) };
+        let fork = Position { epoch: Epoch(1), lsn: Lsn(5) };
+        let forks = Arc::new(BTreeMap::from([(Epoch(1), Position::default()), (Epoch(2), fork)]));
+        Instance::Primary { data: Data { system: SystemId(1), position, forks }, followers: BTreeMap::new() }
+    }
+
+    /// The reign as the holder's new agent, which was told to use 5 s, writes it again.
+    fn resumed(now: Time, until: Time, old: Span) -> Reign {
+        let config = Config::new("a".into(), Span::secs(5));
+        let lineage = alloc::vec![(Epoch(1), Nonce(10)), (Epoch(2), Nonce(20))];
+        let saved = Saved { copy: CopyId(1), lineage, highest: Epoch(2) };
+        let mut node = Node::new(Arc::new(config), Boot(2), saved);
+        let mut open: Vec<Effect> = node.handle(now, Input::Guard(Guard::Armed { epoch: Epoch(2), until }));
+        let mut written = None;
+        while let Some(effect) = open.pop() {
+            let input = match effect {
+                Effect::Store { id, request: Request::Read, .. } => {
+                    Input::Answered(id, Response::Read(Some(store(old))))
+                }
+                Effect::Store { id, request: Request::Transact(txn), .. } => {
+                    let reign = txn.put.into_iter().find_map(|record| match record {
+                        Record::Reign(reign) => Some(reign),
+                        _ => None,
+                    });
+                    if written.is_some() {
+                        continue;
+                    }
+                    written = reign;
+                    Input::Answered(id, Response::Transact(crate::store::Answer::Committed(Revision(8))))
+                }
+                Effect::Postgres(id, _) => {
+                    Input::Performed(id, Performed { failure: None, instance: primary() })
+                }
+                Effect::Arm { epoch, until } => Input::Guard(Guard::Armed { epoch, until }),
+                Effect::Reply(..) | Effect::Tell(_) | Effect::Exit => continue,
+            };
+            open.extend(node.handle(now, input));
+        }
+        written.expect("the reign was written again")
+    }
+
+    #[test]
+    fn a_shorter_lease_than_the_guard_is_armed_for_is_not_promised() {
+        let now = Time(0) + Span::secs(3_600);
+        // The agent before had a lease of 30 s, and has beaten just now.
+        let until = now + Span::millis(29_440);
+        let reign = resumed(now, until, Span::secs(30));
+        assert!(now + reign.ttl > until, "others may take over while the guard still lets PostgreSQL run");
+    }
+}
