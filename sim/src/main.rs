@@ -2,6 +2,7 @@
 
 use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
+use primacy_sim::invariants::Violation;
 use primacy_sim::{plan, report, run, shrink, states};
 use std::time::Instant;
 
@@ -35,7 +36,7 @@ enum Sub {
         /// Virtual seconds with troubles, for each seed.
         #[arg(long, default_value_t = 300)]
         seconds: u64,
-        /// Stop at the first failing seed, without shrinking; for the planted mistakes.
+        /// Only say what the first failing seed has broken; for the planted mistakes.
         #[arg(long)]
         first: bool,
     },
@@ -63,7 +64,8 @@ fn seeds(text: &str) -> Result<std::ops::Range<u64>, String> {
 fn main() -> Result<()> {
     match Cli::parse().command {
         Sub::Run { seed, story, seconds } => one(seed, story, seconds * 1_000),
-        Sub::Sweep { seeds, seconds, first } => sweep(seeds, seconds * 1_000, first),
+        Sub::Sweep { seeds, seconds, first: true } => hunt(seeds, seconds * 1_000),
+        Sub::Sweep { seeds, seconds, first: false } => sweep(seeds, seconds * 1_000),
         Sub::States { write: false } => {
             print!("{}", states::document());
             Ok(())
@@ -88,14 +90,30 @@ fn one(seed: u64, story: bool, length_ms: u64) -> Result<()> {
     Ok(())
 }
 
-fn sweep(seeds: std::ops::Range<u64>, length_ms: u64, first: bool) -> Result<()> {
+/// Runs seeds one after the other until something is caught, so that what it took is the same on every machine.
+fn hunt(seeds: std::ops::Range<u64>, length_ms: u64) -> Result<()> {
+    let mut virtual_us = 0;
+    for (seed, count) in seeds.clone().zip(1u64..) {
+        let outcome = run::run(seed, &plan::from_seed(seed, length_ms), false);
+        virtual_us += outcome.counts.virtual_us;
+        if let Some(Violation { id, what }) = outcome.violation {
+            let (number, virtual_s) = (if count == 1 { "seed" } else { "seeds" }, virtual_us / 1_000_000);
+            println!("caught by {id} after {count} {number}, {virtual_s} virtual s: {what}");
+            bail!("seed {seed} fails");
+        }
+    }
+    println!("nothing caught in {} seeds, {} virtual s", seeds.end - seeds.start, virtual_us / 1_000_000);
+    Ok(())
+}
+
+fn sweep(seeds: std::ops::Range<u64>, length_ms: u64) -> Result<()> {
     let begun = Instant::now();
     let threads = std::thread::available_parallelism().map_or(1, usize::from) as u64;
     let parts = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..threads)
             .map(|worker| {
                 let seeds = seeds.clone().filter(move |seed| seed % threads == worker);
-                scope.spawn(move || sweep_part(seeds, length_ms, first))
+                scope.spawn(move || sweep_part(seeds, length_ms))
             })
             .collect();
         workers.into_iter().map(|worker| worker.join().expect("a worker panicked")).collect::<Vec<_>>()
@@ -112,9 +130,6 @@ fn sweep(seeds: std::ops::Range<u64>, length_ms: u64, first: bool) -> Result<()>
     if let Some(seed) = failed.first() {
         println!("first failing seed {seed}");
     }
-    if first {
-        return if failed.is_empty() { Ok(()) } else { bail!("seed {} fails", failed[0]) };
-    }
     for seed in failed.iter().take(3) {
         let (small, again) = shrink::shrink(*seed, length_ms);
         print!("{}", report::failure(*seed, &plan::from_seed(*seed, length_ms), Some(&small), &again));
@@ -129,22 +144,13 @@ fn sweep(seeds: std::ops::Range<u64>, length_ms: u64, first: bool) -> Result<()>
     Ok(())
 }
 
-fn sweep_part(seeds: impl Iterator<Item = u64>, length_ms: u64, first: bool) -> (run::Counts, Vec<u64>) {
+fn sweep_part(seeds: impl Iterator<Item = u64>, length_ms: u64) -> (run::Counts, Vec<u64>) {
     let (mut total, mut failed) = (run::Counts::default(), Vec::new());
     for seed in seeds {
-        let plan = plan::from_seed(seed, length_ms);
-        let outcome = std::panic::catch_unwind(|| run::run(seed, &plan, false));
-        match outcome {
-            Ok(outcome) => {
-                report::add(&mut total, &outcome.counts);
-                if outcome.violation.is_some() {
-                    failed.push(seed);
-                }
-            }
-            Err(_) => failed.push(seed),
-        }
-        if first && !failed.is_empty() {
-            break;
+        let outcome = run::run(seed, &plan::from_seed(seed, length_ms), false);
+        report::add(&mut total, &outcome.counts);
+        if outcome.violation.is_some() {
+            failed.push(seed);
         }
     }
     (total, failed)

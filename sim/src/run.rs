@@ -7,8 +7,10 @@ use crate::world::enumerate::Bounds;
 use crate::world::event::{Event, Fault, HostId};
 use crate::world::{Move, Setup, Trail, World};
 use primacy_core::{Command, Config, Name, Span};
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 
 /// How long the mended cluster has until it must be healthy again.
@@ -82,15 +84,27 @@ pub fn setup(plan: &Plan) -> Arc<Setup> {
     Arc::new(Setup { configs: configs.collect(), instant: false, bounds: Bounds::default() })
 }
 
-/// Runs a plan to its end, or to the first violation.
+/// Runs a plan to its end, or to the first violation. An assertion that fails on the way, of a node that checks itself
+/// say, is a violation like any other.
 pub fn run(seed: u64, plan: &Plan, with_story: bool) -> Outcome {
     let mut run = Run::new(seed, plan, with_story);
-    run.begin();
-    run.troubles();
-    if run.violation.is_none() {
-        run.mend();
+    let whole = panic::catch_unwind(AssertUnwindSafe(|| {
+        run.begin();
+        run.troubles();
+        if run.violation.is_none() {
+            run.mend();
+        }
+    }));
+    if let Err(panic) = whole {
+        run.violation = Some(Violation { id: "assertion", what: message(panic.as_ref()) });
     }
     run.end()
+}
+
+/// What was said by a panic.
+fn message(panic: &dyn Any) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without words").to_owned()
 }
 
 impl Run {
