@@ -7,6 +7,7 @@ compile_error!(
 );
 
 pub mod invariants;
+pub mod mistakes;
 pub mod plan;
 pub mod report;
 pub mod run;

@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
 use primacy_sim::invariants::Violation;
-use primacy_sim::{plan, report, run, shrink, states};
+use primacy_sim::{mistakes, plan, report, run, shrink, states};
 use std::time::Instant;
 
 /// Seeded simulations of Primacy clusters.
@@ -46,6 +46,8 @@ enum Sub {
         #[arg(long)]
         write: bool,
     },
+    /// Plant mistakes in copies of the core, and see that the simulator catches them.
+    Mistakes(mistakes::Choice),
     /// Measure how much faster than real time the world runs, on one core.
     Bench {
         /// Seeds to run.
@@ -61,6 +63,13 @@ fn seeds(text: &str) -> Result<std::ops::Range<u64>, String> {
     if from < to { Ok(from..to) } else { Err(format!("{from}..{to} names no seed")) }
 }
 
+/// The simulator as a net for planted mistakes.
+const NET: mistakes::Net = mistakes::Net {
+    name: "sim",
+    package: "primacy-sim",
+    arguments: &["sweep", "--first", "--seeds", "0..1000"],
+};
+
 fn main() -> Result<()> {
     match Cli::parse().command {
         Sub::Run { seed, story, seconds } => one(seed, story, seconds * 1_000),
@@ -71,6 +80,7 @@ fn main() -> Result<()> {
             Ok(())
         }
         Sub::States { write: true } => Ok(std::fs::write(states::path(), states::document())?),
+        Sub::Mistakes(choice) => mistakes::command(&NET, &choice),
         Sub::Bench { seeds } => bench(seeds),
     }
 }
