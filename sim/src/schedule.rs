@@ -116,7 +116,9 @@ impl Schedule {
             Event::Expire(host, op) => {
                 let one = &world.hosts[usize::from(host)];
                 if let Some((_, until)) = one.waiting.iter().find(|(id, _)| *id == op) {
-                    self.at(one.clock.when(*until).max(now), Event::Expire(host, op));
+                    // Whoever slept through it may find the answer first.
+                    let late = self.dice.between(0, 2_000);
+                    self.at(one.clock.when(*until).max(now) + late, Event::Expire(host, op));
                 }
             }
             Event::Perform(host, op) => self.draw_order(world, host, op),
