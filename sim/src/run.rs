@@ -75,6 +75,7 @@ pub fn setup(plan: &Plan) -> Arc<Setup> {
         if plan.knobs.ttl_ms < 5_000 {
             config.demote_lead = Span::millis(500);
         }
+        config.drift = Span(config.ttl.0 * 2 * plan.knobs.rate_ppm / 1_000_000);
         config.lag_bytes_max = plan.knobs.lag_max;
         config.clone_patience = Span::secs(120);
         config.instance_patience = Span::secs(20);
@@ -114,7 +115,7 @@ impl Run {
         for (one, ppm) in world.hosts.iter_mut().zip(&plan.knobs.clock_ppm) {
             one.clock.ppm = *ppm;
             // Hosts that have been up for different times, all longer than any wait of the protocol.
-            one.clock.offset = 3_600_000_000 + ppm * 1_000_000;
+            one.clock.offset = 3_600_000_000 + ppm * 50_000;
         }
         Run {
             world,
