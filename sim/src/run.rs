@@ -283,6 +283,12 @@ impl Run {
         for step in &trail.moves {
             *self.counts.moves.entry(*step).or_default() += 1;
         }
+        if self.schedule.calm {
+            // An order to stop that took until after the troubles: somebody starts the agent again.
+            for host in &trail.exits {
+                self.schedule.at(self.world.now + 100_000, Event::Fault(Fault::AgentStarts(*host)));
+            }
+        }
         for event in trail.possible.drain(..) {
             self.schedule.draw(&self.world, event);
         }
