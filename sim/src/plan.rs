@@ -52,6 +52,7 @@ pub enum What {
     AgentDies(HostId),
     AgentDiesAfterOrder(HostId),
     AgentFreezes(HostId),
+    AgentFreezesAsking(HostId),
     PostgresDies(HostId),
     GuardDies(HostId),
     AgentAndGuardDie(HostId),
@@ -144,7 +145,8 @@ fn what() -> impl Strategy<Value = What> {
     prop_oneof![
         4 => host().prop_map(What::AgentDies),
         2 => host().prop_map(What::AgentDiesAfterOrder),
-        4 => host().prop_map(What::AgentFreezes),
+        3 => host().prop_map(What::AgentFreezes),
+        2 => host().prop_map(What::AgentFreezesAsking),
         4 => host().prop_map(What::PostgresDies),
         3 => host().prop_map(What::GuardDies),
         2 => host().prop_map(What::AgentAndGuardDie),
@@ -169,6 +171,7 @@ impl What {
             What::AgentDies(h) => vec![Fault::AgentDies(h)],
             What::AgentDiesAfterOrder(h) => vec![Fault::AgentDiesAfterOrder(h), Fault::AgentDies(h)],
             What::AgentFreezes(h) => vec![Fault::AgentFreezes(h)],
+            What::AgentFreezesAsking(h) => vec![Fault::AgentFreezesAsking(h)],
             What::PostgresDies(h) => vec![Fault::PostgresDies(h)],
             What::GuardDies(h) => vec![Fault::GuardDies(h)],
             What::AgentAndGuardDie(h) => vec![Fault::AgentDies(h), Fault::GuardDies(h)],
@@ -196,7 +199,7 @@ impl What {
             | What::AgentStops(h) => {
                 vec![Fault::AgentStarts(h)]
             }
-            What::AgentFreezes(h) => vec![Fault::AgentThaws(h)],
+            What::AgentFreezes(h) | What::AgentFreezesAsking(h) => vec![Fault::AgentThaws(h)],
             What::HostDies(h) => vec![Fault::HostStarts(h)],
             What::HostSuspends(h) => vec![Fault::HostWakes(h)],
             What::HostCutOff(h) => links(h).into_iter().map(|(from, to)| Fault::Heal(from, to)).collect(),
@@ -220,6 +223,7 @@ impl What {
             What::AgentDies(_) => "agent dies",
             What::AgentDiesAfterOrder(_) => "agent dies after an order",
             What::AgentFreezes(_) => "agent freezes",
+            What::AgentFreezesAsking(_) => "agent freezes while it asks",
             What::PostgresDies(_) => "postgres dies",
             What::GuardDies(_) => "guard dies",
             What::AgentAndGuardDie(_) => "agent and guard die",
@@ -266,6 +270,7 @@ impl fmt::Display for Trouble {
             What::AgentDies(h)
             | What::AgentDiesAfterOrder(h)
             | What::AgentFreezes(h)
+            | What::AgentFreezesAsking(h)
             | What::PostgresDies(h)
             | What::GuardDies(h)
             | What::AgentAndGuardDie(h)

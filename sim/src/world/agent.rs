@@ -43,7 +43,11 @@ impl World {
         let (before, kind) = (node.role().word(), word(&input));
         let effects = node.handle(now, input);
         trail.moves.push((before, kind, node.role().word()));
+        let asks = effects.iter().any(|effect| matches!(effect, Effect::Store { .. }));
         self.carry_out(host, effects, trail);
+        if asks && self.hosts[usize::from(host)].freezes_asking {
+            self.agent_freezes(host);
+        }
         if let Agent::Up(node) = &self.hosts[usize::from(host)].agent
             && node.deadline(now).is_some()
         {

@@ -68,6 +68,8 @@ pub enum Fault {
     AgentStarts(HostId),
     /// The agent is stopped (SIGSTOP).
     AgentFreezes(HostId),
+    /// The agent is stopped just after its next request to the store: it finds the answer when it goes on.
+    AgentFreezesAsking(HostId),
     /// The agent goes on.
     AgentThaws(HostId),
     /// All processes of the instance die.

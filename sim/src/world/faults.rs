@@ -15,6 +15,7 @@ impl World {
             Fault::AgentDiesAfterOrder(host) => self.agent_dies_after_order(host, trail),
             Fault::AgentStarts(host) => self.agent_starts(host, trail),
             Fault::AgentFreezes(host) => self.agent_freezes(host),
+            Fault::AgentFreezesAsking(host) => !std::mem::replace(&mut self.host(host).freezes_asking, true),
             Fault::AgentThaws(host) => self.agent_thaws(host, trail),
             Fault::PostgresDies(host) => self.postgres_dies(host, trail),
             Fault::GuardDies(host) => self.guard_dies(host, trail),
@@ -61,8 +62,9 @@ impl World {
         true
     }
 
-    fn agent_freezes(&mut self, host: HostId) -> bool {
+    pub(crate) fn agent_freezes(&mut self, host: HostId) -> bool {
         let one = self.host(host);
+        one.freezes_asking = false;
         match std::mem::replace(&mut one.agent, Agent::Down) {
             Agent::Up(node) => {
                 one.agent = Agent::Frozen(node);
@@ -77,6 +79,7 @@ impl World {
 
     fn agent_thaws(&mut self, host: HostId, trail: &mut Trail) -> bool {
         let one = self.host(host);
+        one.freezes_asking = false;
         match std::mem::replace(&mut one.agent, Agent::Down) {
             Agent::Frozen(node) => {
                 one.agent = Agent::Up(node);

@@ -17,6 +17,8 @@ pub struct Host {
     pub clock: Clock,
     /// The agent's process.
     pub agent: Agent,
+    /// The agent is going to be stopped just after its next request to the store.
+    pub freezes_asking: bool,
     /// The random mark of the agent's next life.
     pub boot: Boot,
     /// The guard's process.

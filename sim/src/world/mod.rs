@@ -110,6 +110,7 @@ impl World {
             suspended: false,
             clock: Clock::default(),
             agent: Agent::Down,
+            freezes_asking: false,
             boot: Boot(1_000 * (host as u64 + 1)),
             guard: Warden::Idle,
             postgres: Postgres::default(),
