@@ -168,12 +168,12 @@ pub fn command(net: &Net, choice: &Choice) -> Result<()> {
         match caught {
             Ok(Catch { by, after, what }) => {
                 passed += 1;
-                println!("{:<22} caught by {by} after {after}: {what} ({took} s)", mistake.name);
+                println!("{:<24} caught by {by} after {after}: {what} ({took} s)", mistake.name);
                 row.push((mistake.name.clone(), Catch { by, after, what }));
             }
             Err(error) => {
                 failed += 1;
-                println!("{:<22} FAILED: {error:#} ({took} s)", mistake.name);
+                println!("{:<24} FAILED: {error:#} ({took} s)", mistake.name);
             }
         }
     }
