@@ -2,13 +2,11 @@
 
 use super::event::{Event, FlightId, HostId, Site};
 use super::host::{Agent, Cargo, Warden};
+use super::settle::NOBODY;
 use super::{Trail, World};
 use primacy_core::store::{Answer, News, Record, Request, Response};
 use primacy_core::{Effect, Epoch, Input, Node, OpId, Revision, Time};
 use std::sync::Arc;
-
-/// The number of a request whose sender is gone; nodes begin with 1.
-const NOBODY: OpId = OpId(0);
 
 /// The kind of an input in a word or two.
 fn word(input: &Input) -> &'static str {
@@ -67,19 +65,9 @@ impl World {
                 }
                 Effect::Postgres(id, order) => {
                     self.host(host).order = Some((id, order));
-                    if self.setup.instant {
-                        self.perform(host, id, trail);
-                    } else {
-                        trail.possible.push(Event::Perform(host, id));
-                    }
+                    trail.possible.push(Event::Perform(host, id));
                 }
-                Effect::Arm { epoch, until } => {
-                    if self.setup.instant {
-                        self.arm(host, epoch, until, trail);
-                    } else {
-                        self.send(host, Cargo::Arm(epoch, until), trail);
-                    }
-                }
+                Effect::Arm { epoch, until } => self.send(host, Cargo::Arm(epoch, until), trail),
                 Effect::Reply(_, reply) => trail.replies.push((host, reply)),
                 Effect::Tell(event) => trail.told.push((host, event)),
                 Effect::Exit => {
@@ -218,11 +206,7 @@ impl World {
     /// The agent hears how the guard stands.
     pub(crate) fn tell_guard(&mut self, host: HostId, trail: &mut Trail) {
         let guard = self.hosts[usize::from(host)].guard.heard();
-        if self.setup.instant {
-            self.hand(host, Input::Guard(guard), trail);
-        } else {
-            self.send(host, Cargo::Guard(guard), trail);
-        }
+        self.send(host, Cargo::Guard(guard), trail);
     }
 
     /// The guard's deadline has come: it kills every process of the instance.

@@ -2,25 +2,29 @@
 
 use super::World;
 use super::event::{Event, Fault, HostId, Site};
-use super::host::{Agent, Cargo, Warden};
+use super::host::{Agent, Cargo, Host, Warden};
 use super::postgres::Process;
-use primacy_core::{Command, Epoch};
+use primacy_core::store::News;
+use primacy_core::{Command, Epoch, Input, Node, OpId, Span, Time};
 
 /// What may happen in a model, and how often. What is switched off stays constant and costs no states.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bounds {
     /// The highest epoch; a state beyond it is not explored further.
     pub epoch_max: u32,
-    /// Ticks between two that a clock may lose; 0: clocks are exact.
+    /// Ticks between two that a clock may lose while a lease is timed by it; 0: clocks are exact. A slow clock that
+    /// times nothing but others' leases makes its agent act later, and that is what `late` allows anyway.
     pub drift_every: u8,
     /// The longest, in ticks, that a running agent may be late with its own deadline; a frozen one may be later.
     pub late: u64,
     /// Requests and answers may be lost.
     pub loss: bool,
-    /// Requests that nobody waits for any more may still arrive.
-    pub zombies: bool,
-    /// News may be lost together with the watch.
+    /// So many requests that nobody waits for any more may still arrive.
+    pub zombies: u8,
+    /// Watches may break; what they missed is lost, and it may take any time until the agent hears of it.
     pub watch_breaks: bool,
+    /// Orders to PostgreSQL take time: anything may happen before they are carried out.
+    pub slow_orders: bool,
     /// The mirrored leader key may vanish.
     pub leader_key_goes: bool,
     /// Which faults may happen, and how often each.
@@ -75,22 +79,24 @@ pub struct Spent {
 /// A count that stands for "as often as it likes".
 pub const ANY: u8 = u8::MAX;
 
+/// Whether a wake-up would find something to do.
+fn wakes(node: &Node, now: Time) -> bool {
+    let mut after = node.clone();
+    let effects = after.handle(now, Input::Wake);
+    !effects.is_empty() || after != *node
+}
+
 fn may(spent: u8, bound: u8) -> bool {
     bound == ANY || spent < bound
 }
 
 impl World {
     /// Lists what can happen next.
+    ///
+    /// Nothing is ever listed as lost: until its sender gives up, what is lost looks just like what is late.
     pub fn events(&self) -> Vec<Event> {
         let mut events = Vec::new();
-        if self
-            .record
-            .promotions
-            .keys()
-            .next_back()
-            .is_some_and(|epoch| epoch.0 > self.setup.bounds.epoch_max)
-            || self.store.view.reign.as_ref().is_some_and(|reign| reign.epoch.0 > self.setup.bounds.epoch_max)
-        {
+        if self.is_beyond() {
             return events;
         }
         self.time_events(&mut events);
@@ -103,15 +109,21 @@ impl World {
         events
     }
 
-    /// Time may pass unless something has to happen first: a guard's kill that has used up its budget, or the deadline
-    /// of a running agent.
+    /// Whether this state lies beyond the highest epoch of the model.
+    pub fn is_beyond(&self) -> bool {
+        self.epoch().0 > self.setup.bounds.epoch_max
+            || self.record.promotions.keys().next_back().is_some_and(|e| e.0 > self.setup.bounds.epoch_max)
+    }
+
+    /// Time may pass unless something has to happen first: a guard's kill that has used up its budget, or what a
+    /// running agent has to do by now.
     fn time_events(&self, events: &mut Vec<Event>) {
         if (0..self.hosts.len() as HostId).any(|host| self.holds_time(host)) {
             return;
         }
         events.push(Event::Advance(1));
         if self.setup.bounds.drift_every > 0 {
-            let slow = (0u8..).zip(&self.hosts).filter(|(_, one)| one.clock.rests == 0 && one.up);
+            let slow = (0u8..).zip(&self.hosts).filter(|(_, one)| one.clock.rests == 0 && one.times_a_lease());
             events.extend(slow.map(|(host, _)| Event::AdvanceBut(host)));
         }
     }
@@ -124,44 +136,28 @@ impl World {
         let now = self.local(host);
         let budget = self.setup.configs[usize::from(host)].stop_budget;
         let kill = matches!(one.guard, Warden::Armed { until, .. } if now >= until + budget);
-        // A deadline is late when it lies before the present tick by more than the bound.
-        let late = one.running().is_some_and(|node| {
-            let before = primacy_core::Time(now.0.saturating_sub(self.setup.bounds.late + 1));
-            now.0 > self.setup.bounds.late
-                && node.deadline(before).is_some_and(|(at, _)| at.0 + self.setup.bounds.late <= now.0)
-                && self.wakes(host)
-        });
-        kill || late || one.postgres.orphans
+        kill || one.postgres.orphans || one.running().is_some_and(|node| self.agent_holds_time(one, node, now))
     }
 
-    /// Whether a wake-up would find something to do.
-    fn wakes(&self, host: HostId) -> bool {
-        let mut after = self.clone();
-        let mut trail = super::Trail::default();
-        after.apply(&Event::Wake(host), &mut trail);
-        after.hosts[usize::from(host)] != self.hosts[usize::from(host)]
-            || after.flights.len() != self.flights.len()
+    /// Whether a running agent is as late as it may be with a deadline of its own.
+    fn agent_holds_time(&self, one: &Host, node: &Node, now: Time) -> bool {
+        let late = Span(self.setup.bounds.late);
+        let begun = one.waiting.iter().any(|(_, until)| now >= *until + late);
+        let due = |node: &Node| node.deadline(now - late - Span(1)).is_some_and(|(at, _)| at + late <= now);
+        begun || (due(node) && wakes(node, now))
     }
 
     fn flight_events(&self, events: &mut Vec<Event>) {
         for flight in &self.flights {
-            let host = flight.host;
-            let one = &self.hosts[usize::from(host)];
-            let crosses = match flight.cargo {
+            let ready = match flight.cargo {
                 Cargo::Ask(..) => self.store.up,
-                Cargo::Answer(..) | Cargo::News(_) => one.listens(),
-                Cargo::Done(..) | Cargo::Guard(_) | Cargo::Arm(..) => one.listens(),
+                Cargo::Arm(..) => true,
+                Cargo::Answer(..) | Cargo::News(_) | Cargo::Done(..) | Cargo::Guard(_) => {
+                    self.hosts[usize::from(flight.host)].listens()
+                }
             };
-            if crosses {
+            if ready {
                 events.push(Event::Deliver(flight.id));
-            }
-            let awaited = match &flight.cargo {
-                Cargo::Ask(op, _) | Cargo::Answer(op, _) => one.waiting.iter().any(|(id, _)| id == op),
-                _ => true,
-            };
-            let network = matches!(flight.cargo, Cargo::Ask(..) | Cargo::Answer(..));
-            if network && (self.setup.bounds.loss || !awaited) {
-                events.push(Event::Lose(flight.id));
             }
         }
     }
@@ -172,10 +168,19 @@ impl World {
         if matches!(one.guard, Warden::Armed { until, .. } if now >= until) && one.awake() {
             events.push(Event::GuardFires(host));
         }
-        if one.running().is_some() {
-            events.push(Event::Wake(host));
-            let expired = one.waiting.iter().filter(|(_, until)| now >= *until);
+        if let Some(node) = one.running() {
+            let before = now - Span(self.setup.bounds.late) - Span(1);
+            if node.deadline(before).is_some_and(|(at, _)| at <= now) {
+                events.push(Event::Wake(host));
+            }
+            let expired = one.waiting.iter().filter(|(op, until)| now >= *until && self.may_expire(host, *op));
             events.extend(expired.map(|(op, _)| Event::Expire(host, *op)));
+        }
+        if let Some((op, _)) = &one.order {
+            events.push(Event::Perform(host, *op));
+            if may(self.spent.fails, self.setup.bounds.fails) {
+                events.push(Event::Fail(host, *op));
+            }
         }
         if one.postgres.orphans {
             events.push(Event::OrphansEnd(host));
@@ -187,6 +192,16 @@ impl World {
         {
             events.push(Event::Commit(host));
         }
+    }
+
+    /// Where nothing is lost, only what can't arrive is given up.
+    fn may_expire(&self, host: HostId, op: OpId) -> bool {
+        let arrives = self.flights.iter().any(|flight| match &flight.cargo {
+            Cargo::Ask(id, _) => flight.host == host && *id == op && self.store.up,
+            Cargo::Answer(id, _) => flight.host == host && *id == op,
+            Cargo::News(_) | Cargo::Done(..) | Cargo::Arm(..) | Cargo::Guard(_) => false,
+        });
+        self.setup.bounds.loss || !arrives
     }
 
     fn fault_events(&self, host: HostId, events: &mut Vec<Event>) {
@@ -236,7 +251,11 @@ impl World {
             events.push(Event::Fault(Fault::LeaderKeyGone));
         }
         if bounds.watch_breaks {
-            let hosts = (0u8..).zip(&self.hosts).filter(|(_, one)| one.running().is_some());
+            let broken = |host: HostId| {
+                let mut news = self.flights.iter().filter(|flight| flight.host == host);
+                news.any(|flight| matches!(flight.cargo, Cargo::News(News::Interrupted)))
+            };
+            let hosts = (0u8..).zip(&self.hosts).filter(|(host, one)| one.node().is_some() && !broken(*host));
             events.extend(hosts.map(|(host, _)| Event::Fault(Fault::WatchBreaks(host))));
         }
         if may(spent.switchovers, bounds.switchovers)

@@ -83,7 +83,7 @@ impl World {
         match std::mem::replace(&mut one.agent, Agent::Down) {
             Agent::Frozen(node) => {
                 one.agent = Agent::Up(node);
-                self.catch_up(host, trail);
+                self.revive(host, trail);
                 true
             }
             other => {
@@ -93,16 +93,7 @@ impl World {
         }
     }
 
-    /// An agent that could not listen for a while finds everything that has come meanwhile.
-    fn catch_up(&mut self, host: HostId, trail: &mut Trail) {
-        if self.setup.instant {
-            self.tell_guard(host, trail);
-            self.look(host, trail);
-        }
-        self.revive(host, trail);
-    }
-
-    /// Everything on this host goes on where it was.
+    /// Everything on this host goes on where it was, and an agent that could not listen finds what has come meanwhile.
     fn revive(&mut self, host: HostId, trail: &mut Trail) {
         let flights = self.flights.iter().filter(|flight| flight.host == host);
         trail.possible.extend(flights.map(|flight| Event::Deliver(flight.id)));
@@ -124,7 +115,7 @@ impl World {
         }
         one.postgres.die();
         self.abandon_order(host, trail);
-        self.notice(host, trail);
+        trail.possible.push(Event::Look(host));
         true
     }
 
@@ -153,13 +144,6 @@ impl World {
         trail.possible.extend(order.map(|(op, _)| Event::Perform(host, *op)));
     }
 
-    fn notice(&mut self, host: HostId, trail: &mut Trail) {
-        if self.setup.instant {
-            self.look(host, trail);
-        } else {
-            trail.possible.push(Event::Look(host));
-        }
-    }
 
     fn host_dies(&mut self, host: HostId) -> bool {
         let one = self.host(host);
@@ -195,7 +179,7 @@ impl World {
         }
         self.guard_fires(host, trail);
         self.watch_breaks(host, trail);
-        self.catch_up(host, trail);
+        self.revive(host, trail);
         true
     }
 
@@ -257,7 +241,7 @@ impl World {
         }
         one.postgres.die();
         self.abandon_order(host, trail);
-        self.notice(host, trail);
+        trail.possible.push(Event::Look(host));
         true
     }
 

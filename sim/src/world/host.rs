@@ -4,7 +4,7 @@ use super::event::FlightId;
 use super::postgres::Postgres;
 use primacy_core::instance::{Order, Performed, Saved};
 use primacy_core::store::{News, Request, Response};
-use primacy_core::{Boot, Epoch, Guard, Node, OpId, Time};
+use primacy_core::{Boot, Epoch, Guard, Node, OpId, Role, Time};
 
 /// A host as a value.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -143,6 +143,12 @@ impl Host {
             Agent::Up(node) | Agent::Frozen(node) => Some(node),
             Agent::Down | Agent::Outside => None,
         }
+    }
+
+    /// Whether its clock times a lease of its own: one that its agent holds or asks for, or that its guard watches.
+    pub fn times_a_lease(&self) -> bool {
+        let held = |node: &Node| node.lease().is_some() || matches!(node.role(), Role::Claiming(_));
+        self.up && (matches!(self.guard, Warden::Armed { .. }) || self.node().is_some_and(held))
     }
 
     /// Whether anything can happen on this host.

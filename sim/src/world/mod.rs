@@ -12,6 +12,7 @@ pub mod faults;
 pub mod host;
 pub mod orders;
 pub mod postgres;
+mod settle;
 pub mod store;
 
 use event::{Event, FlightId, HostId, Site};
@@ -28,7 +29,7 @@ use store::Store;
 pub struct Setup {
     /// The settings of each host's node; the number of hosts.
     pub configs: Vec<Arc<Config>>,
-    /// Orders, fences and news take no time (models).
+    /// What stays on a host takes no time, and news from the store arrive at once or not at all (models).
     pub instant: bool,
     /// What may happen when all events are listed.
     pub bounds: enumerate::Bounds,
@@ -138,11 +139,16 @@ impl World {
 
     /// Does what the event says. Says whether it could happen at all; if not, nothing has changed.
     pub fn apply(&mut self, event: &Event, trail: &mut Trail) -> bool {
+        let happened = self.happen(event, trail);
+        if happened && self.setup.instant {
+            self.settle(trail);
+        }
+        happened
+    }
+
+    fn happen(&mut self, event: &Event, trail: &mut Trail) -> bool {
         match event {
-            Event::Advance(by) => {
-                self.now += by;
-                true
-            }
+            Event::Advance(by) => self.advance(*by),
             Event::AdvanceBut(host) => self.advance_but(*host),
             Event::Wake(host) => self.hand(*host, Input::Wake, trail),
             Event::Deliver(flight) => self.deliver(*flight, trail),
@@ -177,9 +183,21 @@ impl World {
         awake(from) && awake(to) && (self.cuts.is_empty() || !self.cuts.contains(&(from, to)))
     }
 
+    fn advance(&mut self, by: u64) -> bool {
+        self.now += by;
+        let ticks = u8::try_from(by).unwrap_or(u8::MAX);
+        for one in &mut self.hosts {
+            one.clock.rests = one.clock.rests.saturating_sub(ticks);
+        }
+        true
+    }
+
     fn advance_but(&mut self, slow: HostId) -> bool {
-        self.now += 1;
-        self.host(slow).clock.offset -= 1;
+        self.advance(1);
+        let rests = self.setup.bounds.drift_every;
+        let clock = &mut self.host(slow).clock;
+        clock.offset -= 1;
+        clock.rests = rests;
         true
     }
 

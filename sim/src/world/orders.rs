@@ -53,11 +53,7 @@ impl World {
 
     fn conclude(&mut self, host: HostId, op: OpId, failure: Option<Failure>, trail: &mut Trail) {
         let performed = Performed { failure, instance: self.instance(host) };
-        if self.setup.instant {
-            self.hand(host, Input::Performed(op, performed), trail);
-        } else {
-            self.send(host, Cargo::Done(op, performed), trail);
-        }
+        self.send(host, Cargo::Done(op, performed), trail);
     }
 
     /// The adapter's work. It checks at the edge what an order rests on: the time, and the guard.
