@@ -1,3 +1,63 @@
-//! The world of Primacy explored exhaustively.
+//! `cargo model`: the world of Primacy explored exhaustively.
 
-fn main() {}
+mod canon;
+mod check;
+mod search;
+mod step;
+mod worlds;
+
+use anyhow::{Context, Result, bail};
+use clap::{Parser, Subcommand};
+use worlds::{Named, WORLDS};
+
+/// Every state of small Primacy clusters.
+#[derive(Parser)]
+#[command(name = "cargo model", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Sub,
+}
+
+#[derive(Subcommand)]
+enum Sub {
+    /// List the worlds: what each asks, and what is fixed in it.
+    Worlds,
+    /// Explore worlds; all that aren't long if none is named.
+    Check {
+        /// The worlds.
+        worlds: Vec<String>,
+        /// The long ones, too.
+        #[arg(long)]
+        full: bool,
+        /// Stop at the first violation and say what was broken, in how many steps; for the planted mistakes.
+        #[arg(long)]
+        first: bool,
+    },
+}
+
+fn main() -> Result<()> {
+    match Cli::parse().command {
+        Sub::Worlds => {
+            for named in WORLDS {
+                println!("{:10} {}\n           fixed: {}", named.name, named.asks, named.fixes);
+            }
+            Ok(())
+        }
+        Sub::Check { worlds, full, first } => {
+            let chosen = chosen(&worlds, full)?;
+            if first {
+                if check::first(&chosen) { bail!("caught") } else { Ok(()) }
+            } else {
+                let failed = check::all(&chosen);
+                if failed > 0 { bail!("{failed} worlds failed") } else { Ok(()) }
+            }
+        }
+    }
+}
+
+fn chosen(names: &[String], full: bool) -> Result<Vec<&'static Named>> {
+    if names.is_empty() {
+        return Ok(WORLDS.iter().filter(|named| full || !named.long).collect());
+    }
+    names.iter().map(|name| Named::find(name).with_context(|| format!("no world is named {name}"))).collect()
+}

@@ -123,7 +123,8 @@ impl World {
         }
         events.push(Event::Advance(1));
         if self.setup.bounds.drift_every > 0 {
-            let slow = (0u8..).zip(&self.hosts).filter(|(_, one)| one.clock.rests == 0 && one.times_a_lease());
+            let slow =
+                (0u8..).zip(&self.hosts).filter(|(_, one)| one.clock.rests == 0 && one.times_a_lease());
             events.extend(slow.map(|(host, _)| Event::AdvanceBut(host)));
         }
     }
@@ -136,7 +137,8 @@ impl World {
         let now = self.local(host);
         let budget = self.setup.configs[usize::from(host)].stop_budget;
         let kill = matches!(one.guard, Warden::Armed { until, .. } if now >= until + budget);
-        kill || one.postgres.orphans || one.running().is_some_and(|node| self.agent_holds_time(one, node, now))
+        kill || one.postgres.orphans
+            || one.running().is_some_and(|node| self.agent_holds_time(one, node, now))
     }
 
     /// Whether a running agent is as late as it may be with a deadline of its own.
@@ -173,7 +175,8 @@ impl World {
             if node.deadline(before).is_some_and(|(at, _)| at <= now) {
                 events.push(Event::Wake(host));
             }
-            let expired = one.waiting.iter().filter(|(op, until)| now >= *until && self.may_expire(host, *op));
+            let expired =
+                one.waiting.iter().filter(|(op, until)| now >= *until && self.may_expire(host, *op));
             events.extend(expired.map(|(op, _)| Event::Expire(host, *op)));
         }
         if let Some((op, _)) = &one.order {

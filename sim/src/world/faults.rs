@@ -144,7 +144,6 @@ impl World {
         trail.possible.extend(order.map(|(op, _)| Event::Perform(host, *op)));
     }
 
-
     fn host_dies(&mut self, host: HostId) -> bool {
         let one = self.host(host);
         if !std::mem::take(&mut one.up) {

@@ -8,8 +8,8 @@
 use super::event::{FlightId, HostId};
 use super::host::{Agent, Cargo};
 use super::{Trail, World};
-use primacy_core::store::{News, Request};
 use primacy_core::OpId;
+use primacy_core::store::{News, Request};
 
 /// More local steps than this after one event mean that a host goes round in circles.
 const STEPS_MAX: usize = 1_000;
@@ -53,9 +53,10 @@ impl World {
     fn settle_flight(&mut self, at: usize, trail: &mut Trail) {
         let (id, host) = (self.flights[at].id, self.flights[at].host);
         let one = &self.hosts[usize::from(host)];
-        let missed = self.flights.iter().any(|flight| {
-            flight.host == host && matches!(flight.cargo, Cargo::News(News::Interrupted))
-        });
+        let missed = self
+            .flights
+            .iter()
+            .any(|flight| flight.host == host && matches!(flight.cargo, Cargo::News(News::Interrupted)));
         match &self.flights[at].cargo {
             Cargo::News(News::Changed(..)) if missed => drop(self.flights.remove(at)),
             Cargo::News(News::Changed(..)) if !one.listens() && one.node().is_some() => {

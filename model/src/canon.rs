@@ -1,0 +1,350 @@
+//! The one form in which all worlds are written that can't be told apart by anything that can still happen in them.
+//!
+//! Each rewriting below keeps everything that a node, the store or an invariant ever asks about the value, so a world
+//! and its canonical form have the same future, step by step (they are bisimilar), and one may stand for the other:
+//!
+//! | value | what is asked about it | canonical form |
+//! |---|---|---|
+//! | times of a host | how far from its "now"; nobody compares times of two hosts | "now" is the same number everywhere |
+//! | a time to act at | only whether it has come, and how late that is up to the bound | no earlier than just too late |
+//! | a time that waits count from | only whether the longest wait is over | no earlier than that |
+//! | when the store was read | whether before or after each moment at which the lease may have lapsed | its distance to "seen", cut at the longest wait |
+//! | revisions of a record | order and equality among those of the same record, and that a new one is higher | their rank among those of this record; 0 stays, it means "absent" |
+//! | revisions that a view is current at | whether to take over a whole answer or what is newer in it, which comes to the same in a store that never goes back | constants that choose the second |
+//! | nonces, boots, copies | equality | numbered as they are met; 0 stays, it means "none" |
+//! | numbers of effects and flights | equality, within a host | numbered as they are met |
+//! | the order of what is on its way | nothing, as any may arrive first | sorted |
+//! | acknowledged commits of the past | nothing in a model | forgotten |
+//!
+//! Fresh random marks are derived from a boot and a count of draws. Both begin anew here, and stay fresh: marks are
+//! 64 bits wide where they are drawn and small numbers afterwards, and agents with different boots draw different ones.
+
+use ahash::AHasher;
+use primacy_core::store::{Key, View};
+use primacy_core::touch::{Touch, touch_news, touch_request, touch_response, touch_saved, touch_view};
+use primacy_core::{Boot, CopyId, Epoch, Nonce, OpId, Revision, Span, Time};
+use primacy_sim::world::World;
+use primacy_sim::world::event::HostId;
+use primacy_sim::world::host::{Agent, Cargo, Warden};
+use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+/// What every host's clock shows in a canonical world.
+const NOW: u64 = 1_000;
+/// Further ahead than any wait in ticks: nothing that lies there ever comes.
+const NEVER: u64 = 10_000;
+/// Higher than the rank of any revision.
+const NEWEST: u64 = 1_000;
+
+/// Rewrites a world into its canonical form.
+pub fn canonicalise(world: &mut World) {
+    let mut revisions = Revisions::default();
+    walk(world, &mut revisions);
+    let mut names = Names::new(world, revisions);
+    walk(world, &mut names);
+    Arc::make_mut(&mut world.store.view).as_of = Revision(NEWEST);
+    rest(world);
+}
+
+/// A number for a canonical world.
+pub fn fingerprint(world: &World) -> u64 {
+    let mut hasher = AHasher::default();
+    world.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// What both walks need to know where they are.
+trait Walker: Touch {
+    /// What follows belongs to this host, whose clock shows `now`.
+    fn enter(&mut self, host: HostId, now: Time);
+    /// A time of the guard.
+    fn fence(&mut self, until: &mut Time);
+}
+
+fn walk(world: &mut World, t: &mut dyn Walker) {
+    walk_view(&mut world.store.view, t);
+    for host in 0..world.hosts.len() as HostId {
+        t.enter(host, world.local(host));
+        walk_host(world, host, t);
+    }
+    for at in 0..world.flights.len() {
+        t.enter(world.flights[at].host, world.local(world.flights[at].host));
+        match &mut world.flights[at].cargo {
+            Cargo::Ask(op, request) => {
+                t.op(op);
+                touch_request(request, t);
+            }
+            Cargo::Answer(op, response) => {
+                t.op(op);
+                touch_response(response, t);
+            }
+            Cargo::News(news) => touch_news(news, t),
+            Cargo::Done(op, _) => t.op(op),
+            Cargo::Arm(_, until) => t.fence(until),
+            Cargo::Guard(primacy_core::Guard::Armed { until, .. }) => t.fence(until),
+            Cargo::Guard(primacy_core::Guard::Idle | primacy_core::Guard::Lost) => {}
+        }
+    }
+}
+
+fn walk_view(view: &mut Arc<View>, t: &mut dyn Walker) {
+    touch_view(Arc::make_mut(view), t);
+}
+
+fn walk_host(world: &mut World, host: HostId, t: &mut dyn Walker) {
+    let one = world.host(host);
+    for (op, until) in &mut one.waiting {
+        t.op(op);
+        t.due(until);
+    }
+    if let Some((op, order)) = &mut one.order {
+        t.op(op);
+        t.due(&mut order.start_by);
+        t.due(&mut order.until);
+        touch_saved(&mut order.saved, t);
+    }
+    if let Warden::Armed { until, .. } = &mut one.guard {
+        t.fence(until);
+    }
+    touch_saved(&mut one.saved, t);
+    match &mut one.agent {
+        Agent::Up(node) | Agent::Frozen(node) => node.touch(t),
+        Agent::Down | Agent::Outside => {}
+    }
+}
+
+/// What is not named anywhere else.
+fn rest(world: &mut World) {
+    world.now = 0;
+    for (host, one) in (1u64..).zip(&mut world.hosts) {
+        one.clock.offset = NOW as i64;
+        one.clock.rests = if one.times_a_lease() { one.clock.rests } else { 0 };
+        // The next life's mark is one that nobody has.
+        one.boot = Boot(1_000_000 * host);
+    }
+    world.flights.sort_by_cached_key(|flight| {
+        let mut hasher = AHasher::default();
+        flight.cargo.hash(&mut hasher);
+        // What stays on a host keeps its order.
+        let local = matches!(flight.cargo, Cargo::Done(..) | Cargo::Guard(_) | Cargo::Arm(..));
+        (flight.host, !local, if local { 0 } else { hasher.finish() })
+    });
+    for (id, flight) in (0..).zip(&mut world.flights) {
+        flight.id = id;
+    }
+    world.next_flight = world.flights.len() as u32;
+    world.record.acknowledged.clear();
+}
+
+/// The first walk: which revisions there are of each record.
+///
+/// An answered write names one revision for several records. The records that have such a one are ranked together.
+#[derive(Default)]
+struct Revisions {
+    of: BTreeMap<Key, Vec<u64>>,
+    together: Vec<u64>,
+    committed: Vec<u64>,
+}
+
+impl Revisions {
+    fn sort(mut self) -> Revisions {
+        for of in self.of.values_mut() {
+            of.sort_unstable();
+            of.dedup();
+            if of.iter().any(|revision| self.committed.contains(revision)) {
+                self.together.append(of);
+            }
+        }
+        self.together.append(&mut self.committed);
+        self.together.sort_unstable();
+        self.together.dedup();
+        self
+    }
+
+    /// From 1; what is absent stays so.
+    fn rank(&self, key: &Key, revision: u64) -> u64 {
+        let of = self.of.get(key).filter(|of| !of.is_empty()).unwrap_or(&self.together);
+        rank(of, revision)
+    }
+}
+
+fn rank(sorted: &[u64], revision: u64) -> u64 {
+    if revision == 0 {
+        0
+    } else {
+        1 + sorted.iter().filter(|other| **other < revision && **other > 0).count() as u64
+    }
+}
+
+impl Touch for Revisions {
+    fn past(&mut self, _: &mut Time, _: Span) {}
+    fn seen(&mut self, _: &mut Time, _: &mut [&mut Time], _: &[Span]) {}
+    fn armed(&mut self, _: &mut Epoch, _: &mut Time) {}
+    fn due(&mut self, _: &mut Time) {}
+    fn revision(&mut self, key: &Key, revision: &mut Revision) {
+        match self.of.get_mut(key) {
+            Some(of) => of.push(revision.0),
+            None => drop(self.of.insert(key.clone(), vec![revision.0])),
+        }
+    }
+    fn committed(&mut self, revision: &mut Revision) {
+        self.committed.push(revision.0);
+    }
+    fn known(&mut self, _: &mut Revision) {}
+    fn answered(&mut self, _: &mut Revision) {}
+    fn floor(&mut self, _: &mut Revision) {}
+    fn nonce(&mut self, _: &mut Nonce) {}
+    fn boot(&mut self, _: &mut Boot) {}
+    fn copy(&mut self, _: &mut CopyId) {}
+    fn op(&mut self, _: &mut OpId) {}
+    fn last_op(&self) -> u32 {
+        0
+    }
+}
+
+impl Walker for Revisions {
+    fn enter(&mut self, _: HostId, _: Time) {}
+    fn fence(&mut self, _: &mut Time) {}
+}
+
+/// The second walk: everything gets its canonical name.
+struct Names {
+    revisions: Revisions,
+    nonces: Vec<u64>,
+    boots: Vec<u64>,
+    copies: Vec<u64>,
+    /// Of each host.
+    ops: Vec<Vec<u32>>,
+    host: usize,
+    now: u64,
+    late: u64,
+}
+
+impl Names {
+    fn new(world: &World, revisions: Revisions) -> Names {
+        Names {
+            revisions: revisions.sort(),
+            nonces: Vec::new(),
+            boots: Vec::new(),
+            copies: Vec::new(),
+            ops: vec![Vec::new(); world.hosts.len()],
+            host: 0,
+            now: 0,
+            late: world.setup.bounds.late,
+        }
+    }
+
+    /// Moves a time with its host's clock, but not to before `floor`.
+    fn moved(&self, time: Time, floor: u64) -> Time {
+        let moved = (NOW + time.0).saturating_sub(self.now);
+        Time(if moved > NOW + NEVER { NOW + 2 * NEVER } else { moved.max(floor) })
+    }
+
+    /// The longest that an agent is late, 0 if there is no bound: then nothing depends on how late it is.
+    fn lateness(&self) -> u64 {
+        if self.late > NEVER { 0 } else { self.late + 1 }
+    }
+}
+
+/// Numbers what it meets, from 1; 0 stays what it is.
+fn named(known: &mut Vec<u64>, value: u64) -> u64 {
+    if value == 0 {
+        return 0;
+    }
+    let at = known.iter().position(|other| *other == value).unwrap_or_else(|| {
+        known.push(value);
+        known.len() - 1
+    });
+    at as u64 + 1
+}
+
+impl Touch for Names {
+    fn past(&mut self, time: &mut Time, longest: Span) {
+        *time = self.moved(*time, NOW - longest.0 - self.lateness());
+    }
+
+    fn seen(&mut self, seen: &mut Time, asked: &mut [&mut Time], moments: &[Span]) {
+        let longest = moments.last().map_or(0, |span| span.0);
+        let moved = NOW - self.now.saturating_sub(seen.0).min(longest + 1 + self.lateness());
+        for asked in asked {
+            let passed = moments.iter().rev().find(|moment| **asked >= *seen + **moment);
+            **asked = match passed {
+                _ if asked.0 >= self.now => Time(NOW),
+                Some(moment) => Time(moved + moment.0),
+                None => Time(moved - 1),
+            };
+        }
+        *seen = Time(moved);
+    }
+
+    fn armed(&mut self, epoch: &mut Epoch, until: &mut Time) {
+        if until.0 <= self.now {
+            (*epoch, *until) = (Epoch(0), Time(0));
+        } else {
+            *until = self.moved(*until, 0);
+        }
+    }
+
+    fn due(&mut self, time: &mut Time) {
+        *time = self.moved(*time, NOW - self.lateness());
+    }
+
+    fn revision(&mut self, key: &Key, revision: &mut Revision) {
+        revision.0 = self.revisions.rank(key, revision.0);
+    }
+
+    fn committed(&mut self, revision: &mut Revision) {
+        revision.0 = rank(&self.revisions.together, revision.0);
+    }
+
+    fn known(&mut self, revision: &mut Revision) {
+        revision.0 = NEWEST;
+    }
+
+    fn answered(&mut self, revision: &mut Revision) {
+        revision.0 = 0;
+    }
+
+    fn floor(&mut self, revision: &mut Revision) {
+        revision.0 = 0;
+    }
+
+    fn nonce(&mut self, nonce: &mut Nonce) {
+        nonce.0 = named(&mut self.nonces, nonce.0);
+    }
+
+    fn boot(&mut self, boot: &mut Boot) {
+        boot.0 = named(&mut self.boots, boot.0);
+    }
+
+    fn copy(&mut self, copy: &mut CopyId) {
+        copy.0 = named(&mut self.copies, copy.0);
+    }
+
+    fn op(&mut self, op: &mut OpId) {
+        let known = &mut self.ops[self.host];
+        if op.0 == 0 {
+            return;
+        }
+        let at = known.iter().position(|other| *other == op.0).unwrap_or_else(|| {
+            known.push(op.0);
+            known.len() - 1
+        });
+        op.0 = at as u32 + 1;
+    }
+
+    fn last_op(&self) -> u32 {
+        self.ops[self.host].len() as u32
+    }
+}
+
+impl Walker for Names {
+    fn enter(&mut self, host: HostId, now: Time) {
+        (self.host, self.now) = (usize::from(host), now.0);
+    }
+
+    fn fence(&mut self, until: &mut Time) {
+        *until = self.moved(*until, 0);
+    }
+}

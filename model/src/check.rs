@@ -1,0 +1,83 @@
+//! Explores worlds and says what was found.
+
+use crate::search::{Broken, Found, explore};
+use crate::step::{Next, next};
+use crate::worlds::Named;
+use primacy_sim::report;
+
+/// A world with more states than this is taken for one that grows without end.
+const STATES_MAX: usize = 20_000_000;
+
+/// Explores all of these worlds, and says how many have failed.
+pub fn all(worlds: &[&Named]) -> usize {
+    let failed = worlds.iter().filter(|named| !one(named)).count();
+    println!("test result: {} passed; {failed} failed", worlds.len() - failed);
+    failed
+}
+
+/// Explores these worlds up to the first violation, and says whether there was one.
+pub fn first(worlds: &[&Named]) -> bool {
+    // A violation is expected here, and a node's own check may be what finds it.
+    std::panic::set_hook(Box::new(|_| {}));
+    worlds.iter().any(|named| {
+        let found = explore(named, STATES_MAX);
+        let broken = found.broken.as_ref();
+        if let Some(broken) = broken {
+            println!("caught {} in {} steps, in the world {}", broken.id, broken.events.len(), named.name);
+        }
+        broken.is_some()
+    })
+}
+
+fn one(named: &Named) -> bool {
+    let found = explore(named, STATES_MAX);
+    println!(
+        "{:10} {} states, {} steps, depth {}, {:.1} s, {}",
+        named.name,
+        found.states,
+        found.steps,
+        found.depth,
+        found.seconds,
+        if found.exhausted { "exhausted" } else { "not exhausted" }
+    );
+    if let Some(broken) = &found.broken {
+        tell(named, broken);
+    }
+    reached(named, &found) && found.exhausted && counted(named, &found)
+}
+
+/// Whether everything was seen that must be.
+fn reached(named: &Named, found: &Found) -> bool {
+    for (sometimes, depth) in named.sometimes.iter().zip(&found.reached) {
+        match depth {
+            Some(depth) => println!("           {}: after {depth} steps", sometimes.name),
+            None => println!("           {}: NEVER", sometimes.name),
+        }
+    }
+    found.reached.iter().all(Option::is_some)
+}
+
+/// Whether there are as many states as there were when the world was written.
+fn counted(named: &Named, found: &Found) -> bool {
+    if found.states != named.states {
+        println!("           {} states were expected: if the change is meant, write it down", named.states);
+    }
+    found.states == named.states
+}
+
+/// What happened, event by event, with what was told, and how the hosts stood after the last one but one.
+fn tell(named: &Named, broken: &Broken) {
+    println!("           BROKEN {} {} in {} steps:", broken.id, broken.what, broken.events.len());
+    let mut world = named.begin();
+    for event in &broken.events {
+        println!("             {event:?}");
+        let Next::World(after, trail) = next(&world, event) else { break };
+        for (host, told) in &trail.told {
+            println!("               {}: {told}", named.name_of(*host));
+        }
+        world = *after;
+    }
+    for row in report::hosts(&world) {
+        println!("           {row}");
+    }
+}

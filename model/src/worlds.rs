@@ -1,0 +1,162 @@
+//! The named worlds: each asks one question, and fixes what it doesn't ask about.
+
+use crate::canon::canonicalise;
+use crate::step::Step;
+use primacy_core::{Config, Event as Told, Span};
+use primacy_sim::invariants::progress;
+use primacy_sim::world::enumerate::{Bounds, Spent};
+use primacy_sim::world::event::{Event, Fault};
+use primacy_sim::world::postgres::Process;
+use primacy_sim::world::{Setup, Trail, World};
+use std::sync::Arc;
+
+/// A world to explore.
+pub struct Named {
+    /// Its name.
+    pub name: &'static str,
+    /// Its one question.
+    pub asks: &'static str,
+    /// What can't happen in it, or happens in one way only.
+    pub fixes: &'static str,
+    /// Explored only on demand.
+    pub long: bool,
+    /// How many states it has.
+    pub states: usize,
+    hosts: usize,
+    bounds: fn() -> Bounds,
+    /// What must be reached somewhere, lest silence be taken for success.
+    pub sometimes: &'static [Sometimes],
+}
+
+/// Something that a world must be able to show.
+pub struct Sometimes {
+    /// In words.
+    pub name: &'static str,
+    /// Whether a step shows it.
+    pub seen: fn(&Step<'_>) -> bool,
+}
+
+/// All worlds, the quick ones first.
+pub const WORLDS: &[Named] = &[
+    Named {
+        name: "clean",
+        asks: "does a takeover keep the invariants when nothing is lost, however late a message is within its time?",
+        fixes: "two hosts, one takeover, exact clocks, no loss, no crashes, no commits, orders take no time",
+        long: false,
+        states: 529,
+        hosts: 2,
+        bounds: || Bounds { epoch_max: 2, ..Bounds::default() },
+        sometimes: &[TAKEOVER, FENCED],
+    },
+    Named {
+        name: "lease",
+        asks: "can two hosts be writable at once, whatever requests and answers are late or lost?",
+        fixes: "two hosts, one takeover, exact clocks, punctual agents, no crashes, no commits, orders take no time",
+        long: false,
+        states: 247_265,
+        hosts: 2,
+        bounds: || Bounds { epoch_max: 2, loss: true, ..Bounds::default() },
+        sometimes: &[TAKEOVER, FENCED],
+    },
+];
+
+const TAKEOVER: Sometimes = Sometimes {
+    name: "a takeover",
+    seen: |step| told(step, |told| matches!(told, Told::Took { epoch, .. } if epoch.0 > 1)),
+};
+
+const FENCED: Sometimes = Sometimes {
+    name: "a primary killed by the guard",
+    seen: |step| {
+        let Event::GuardFires(host) = step.event else { return false };
+        step.before.hosts[usize::from(*host)].postgres.process == Process::Primary
+    },
+};
+
+const NAMES: [&str; 4] = ["a", "b", "c", "d"];
+
+fn told(step: &Step<'_>, is: fn(&Told) -> bool) -> bool {
+    step.trail.told.iter().any(|(_, told)| is(told))
+}
+
+/// Settings in ticks. An order of magnitude is enough to tell all moments apart that matter: a beat is sent at each
+/// tick, the fence falls two ticks after the last one that was committed, the guard may take one tick more, and after
+/// five the lease has lapsed. A clock loses one tick in that time at most; the margin is one tick more, because ticks
+/// are whole, and ends that touch count as an overlap.
+fn ticks(me: &str) -> Config {
+    let tick = Span(1);
+    Config {
+        drift: tick.times(2),
+        stop_budget: tick,
+        beat_every: tick,
+        store_patience: tick,
+        retry_after: tick,
+        demote_lead: Span::ZERO,
+        election_window: tick,
+        handover_patience: tick,
+        instance_patience: tick.times(3),
+        clone_patience: tick.times(3),
+        restarts_max: 1,
+        lag_bytes_max: 100,
+        ..Config::new(me.into(), tick.times(5))
+    }
+}
+
+impl Named {
+    /// The world of this name.
+    pub fn find(name: &str) -> Option<&'static Named> {
+        WORLDS.iter().find(|named| named.name == name)
+    }
+
+    /// The name of one of its hosts.
+    pub fn name_of(&self, host: u8) -> &'static str {
+        NAMES[usize::from(host)]
+    }
+
+    fn setup(&self, bounds: Bounds) -> Arc<Setup> {
+        let configs = NAMES.iter().take(self.hosts).map(|me| Arc::new(ticks(me)));
+        Arc::new(Setup { configs: configs.collect(), instant: true, bounds })
+    }
+
+    /// The world at its beginning, in canonical form: a healthy cluster, led by its first primary, where everybody may
+    /// be elected.
+    pub fn begin(&self) -> World {
+        let mut world = World::new(self.setup(Bounds { epoch_max: u32::MAX, ..Bounds::default() }));
+        lead(&mut world);
+        world.setup = self.setup((self.bounds)());
+        world.spent = Spent::default();
+        canonicalise(&mut world);
+        world
+    }
+}
+
+/// Lets everything take its course without any trouble until there is a healthy cluster and nothing is left to do.
+fn lead(world: &mut World) {
+    let mut trail = Trail::default();
+    for host in 0..world.hosts.len() as u8 {
+        world.apply(&Event::Fault(Fault::AgentStarts(host)), &mut trail);
+        run_until(world, |world| world.hosts.iter().any(|one| one.postgres.process == Process::Primary));
+    }
+    run_until(world, |world| {
+        let listed = world.store.view.rule.as_ref().map_or(0, |rule| rule.electable.len());
+        progress::healthy(world).is_ok() && listed + 1 == world.hosts.len() && world.flights.is_empty()
+    });
+}
+
+fn run_until(world: &mut World, done: impl Fn(&World) -> bool) {
+    let mut trail = Trail::default();
+    for _ in 0..1_000 {
+        if done(world) {
+            return;
+        }
+        let passes = |event: &Event| matches!(event, Event::Deliver(_) | Event::Wake(_));
+        let before = world.clone();
+        if let Some(event) = world.events().into_iter().find(passes) {
+            world.apply(&event, &mut trail);
+        }
+        if *world == before {
+            world.apply(&Event::Advance(1), &mut trail);
+        }
+    }
+    panic!("the cluster does not become healthy: {:?}", progress::healthy(world));
+}
