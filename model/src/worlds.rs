@@ -49,6 +49,16 @@ pub const WORLDS: &[Named] = &[
         sometimes: &[TAKEOVER, FENCED],
     },
     Named {
+        name: "clocks",
+        asks: "can two hosts be writable at once if a holder's clock is slow and agents are late?",
+        fixes: "two hosts, one takeover, no loss, no crashes, no commits, orders take no time",
+        long: false,
+        states: 40_624,
+        hosts: 2,
+        bounds: || Bounds { epoch_max: 2, drift_every: 5, late: 1, ..Bounds::default() },
+        sometimes: &[TAKEOVER, FENCED],
+    },
+    Named {
         name: "lease",
         asks: "can two hosts be writable at once, whatever requests and answers are late or lost?",
         fixes: "two hosts, one takeover, exact clocks, punctual agents, no crashes, no commits, orders take no time",
