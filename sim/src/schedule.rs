@@ -20,7 +20,7 @@ impl Dice {
     }
 
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn roll(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -30,12 +30,12 @@ impl Dice {
 
     /// A number from `low` to `high`, both included.
     pub fn between(&mut self, low: u64, high: u64) -> u64 {
-        low + self.next() % (high.saturating_sub(low) + 1)
+        low + self.roll() % (high.saturating_sub(low) + 1)
     }
 
     /// True so many times in a thousand.
     pub fn permille(&mut self, of: u32) -> bool {
-        of > 0 && self.next() % 1_000 < u64::from(of)
+        of > 0 && self.roll() % 1_000 < u64::from(of)
     }
 }
 

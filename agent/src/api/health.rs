@@ -82,7 +82,7 @@ impl Facts {
         let mut wanted = query.iter().filter_map(|(name, value)| Some((name.strip_prefix("tag_")?, value)));
         wanted.all(|(name, value)| match self.tags.get(name) {
             Some(Value::String(text)) => text == value,
-            Some(other) => other.to_string() == *value,
+            Some(other) => serde_json::to_string(other).is_ok_and(|text| text == *value),
             None => false,
         })
     }
