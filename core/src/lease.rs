@@ -96,6 +96,9 @@ impl Node {
         if self.lease.is_none() {
             return;
         }
+        if self.frozen.is_some() && !matches!(self.role, Role::Leaving(_)) {
+            return self.lose(out, Event::LostLease { to: None });
+        }
         if !self.reigns() {
             let to = self.view.reign.as_ref().map(|reign| reign.holder.clone());
             return self.lose(out, Event::LostLease { to });

@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 /// What a primary remembers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Reigning {
-    /// Restarts in place since the processes last died on their own.
+    /// Restarts in place in this reign so far.
     pub(crate) restarts: u8,
     /// A switchover is under way: to this member. The checkpoint before it is being written.
     pub(crate) handing: Option<Name>,

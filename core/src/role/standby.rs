@@ -25,6 +25,7 @@ impl Node {
             Instance::Stopped { .. } if self.may_begin_again() && !self.stale => {
                 return self.claim(out, Kind::Resume);
             }
+            Instance::Stopped { .. } if self.is_spare() => return Some(Role::Vacant),
             Instance::Stopped { data, .. } => self.stopped(out, &data),
             Instance::Standby { data, source, .. } => return self.in_recovery(out, data, source),
         }

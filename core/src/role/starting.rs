@@ -47,6 +47,13 @@ impl Node {
         self.saved.copy != CopyId(0) && self.saved.lineage.is_empty()
     }
 
+    /// Whether the data directory was made for a bootstrap that never came to its end, and this member may still bring
+    /// one there with it.
+    pub(super) fn is_spare(&self) -> bool {
+        let open = self.view.initialize.as_ref().is_none_or(|claim| claim.system.is_none());
+        self.is_unused() && open && self.view.reign.is_none() && self.read.is_some()
+    }
+
     /// Reasons to freeze that lie in the data directory or in whose cluster this is.
     pub(super) fn find_foreign(&mut self) {
         if let Instance::Foreign(why) = self.instance {

@@ -1,4 +1,4 @@
-//! A member without data: it makes the first data directory of the cluster, or copies the primary's.
+//! A member without data (or with a directory made for a bootstrap that was interrupted): it makes the first data directory of the cluster, or copies the primary's.
 
 use super::Role;
 use super::claiming::Kind;
@@ -29,6 +29,7 @@ impl Node {
                 self.order(out, Op::SetAside);
                 return None;
             }
+            Instance::Stopped { .. } if self.is_spare() => {}
             Instance::Foreign(_)
             | Instance::Stopped { .. }
             | Instance::Standby { .. }
@@ -112,35 +113,43 @@ impl Node {
 
 #[cfg(test)]
 mod tests {
-    use crate::instance::{Instance, Performed, Saved};
-    use crate::store::{Initialize, Record, Request, Response, View};
-    use crate::{Boot, Config, Effect, Guard, Input, Node, Revision, Span, Time};
+    use crate::instance::{Data, Instance, Op, Order, Performed, Saved};
+    use crate::store::{Answer, Initialize, Record, Request, Response, View};
+    use crate::{Boot, Config, CopyId, Effect, Guard, Input, Node, Position, Revision, Span, SystemId, Time};
     use alloc::sync::Arc;
     use alloc::vec::Vec;
 
-    /// An empty node on a host that has been up for a day; it has seen another member's claim to the bootstrap.
-    fn beside_a_claim() -> (Node, Time) {
-        let now = Time(0) + Span::secs(24 * 3600);
-        let config = Config::new("b".into(), Span::secs(5));
-        let mut node = Node::new(Arc::new(config), Boot(7), Saved::default());
+    /// A host that has been up for a day.
+    const NOW: Time = Time(24 * 3_600 * 1_000_000);
+
+    fn claimed_by(name: &str) -> View {
         let mut view = View::default();
-        let claim = Initialize { by: "a".into(), boot: Boot(1), system: None, foreign: false };
+        let claim = Initialize { by: name.into(), boot: Boot(1), system: None, foreign: false };
         view.put(Record::Initialize(claim), Revision(2));
-        let mut effects = node.handle(now, Input::Guard(Guard::Idle));
-        let mut view = Some(view);
+        view
+    }
+
+    /// Has everything answered that a node asks for at first, with this view and this instance.
+    fn begun(name: &str, saved: Saved, view: View, instance: &Instance) -> (Node, Vec<Effect>) {
+        let mut node = Node::new(Arc::new(Config::new(name.into(), Span::secs(5))), Boot(7), saved);
+        let mut left = Vec::new();
+        let mut effects = node.handle(NOW, Input::Guard(Guard::Idle));
         while let Some(effect) = effects.pop() {
             let input = match effect {
                 Effect::Store { id, request: Request::Read, .. } => {
-                    Input::Answered(id, Response::Read(Some(view.take().expect("one read"))))
+                    Input::Answered(id, Response::Read(Some(view.clone())))
                 }
-                Effect::Postgres(id, _) => {
-                    Input::Performed(id, Performed { failure: None, instance: Instance::Absent })
+                Effect::Postgres(id, Order { op: Op::Look, .. }) => {
+                    Input::Performed(id, Performed { failure: None, instance: instance.clone() })
                 }
-                other => panic!("asked for {other:?}"),
+                other => {
+                    left.push(other);
+                    continue;
+                }
             };
-            effects.extend(node.handle(now, input));
+            effects.extend(node.handle(NOW, input));
         }
-        (node, now)
+        (node, left)
     }
 
     fn asks_for_the_store(effects: &[Effect]) -> bool {
@@ -149,14 +158,31 @@ mod tests {
 
     #[test]
     fn anothers_claim_to_the_bootstrap_is_respected_from_its_sight_on() {
-        let (mut node, now) = beside_a_claim();
+        let (mut node, asked) = begun("b", Saved::default(), claimed_by("a"), &Instance::Absent);
         assert_eq!(node.role().word(), "vacant");
+        assert_eq!(asked, []);
         let patience = node.claim_patience();
-        let until = node.deadline(now).map(|(at, _)| at);
-        assert_eq!(until, Some(now + patience));
-        let before: Vec<Effect> = node.handle(now + patience - Span(1), Input::Wake);
+        assert_eq!(node.deadline(NOW).map(|(at, _)| at), Some(NOW + patience));
+        let before = node.handle(NOW + patience - Span(1), Input::Wake);
         assert!(!asks_for_the_store(&before), "{before:?}");
-        let after = node.handle(now + patience, Input::Wake);
+        let after = node.handle(NOW + patience, Input::Wake);
         assert!(asks_for_the_store(&after), "{after:?}");
+    }
+
+    #[test]
+    fn a_bootstrap_interrupted_after_initdb_goes_on_with_what_was_made() {
+        let made = Saved { copy: CopyId(1), ..Saved::default() };
+        let data = Data { system: SystemId(1), position: Position::default(), forks: Arc::default() };
+        let stopped = Instance::Stopped { data, clean: true, signal: false };
+        let (mut node, mut asked) = begun("a", made, claimed_by("a"), &stopped);
+        assert_eq!(node.role().word(), "vacant");
+        let Some(Effect::Store { id, request: Request::Transact(txn), .. }) = asked.pop() else {
+            panic!("no claim: {asked:?}")
+        };
+        let mut view = claimed_by("a");
+        txn.put.into_iter().for_each(|record| view.put(record, Revision(3)));
+        let claims =
+            node.handle(NOW, Input::Answered(id, Response::Transact(Answer::Committed(Revision(3)))));
+        assert_eq!(node.role().word(), "claiming", "{claims:?}");
     }
 }
