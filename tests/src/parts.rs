@@ -50,8 +50,8 @@ const fn part(name: &'static str, when: When, budget: u64, work: &'static [&'sta
     Part { name, when, budget, vital: false, work: Work::Run(work) }
 }
 
-/// Documentation knows of `--cfg madsim` as everything else does, and has no broken links.
-const DOC_FLAGS: &str = r#"build.rustdocflags=["--cfg","madsim","-D","warnings"]"#;
+/// Broken links in the documentation fail; what the configuration file sets beside it stays in force.
+const DOC_FLAGS: &str = r#"build.rustdocflags=["-D","warnings"]"#;
 
 /// All parts, in order.
 pub const PARTS: &[Part] = &[
