@@ -49,7 +49,6 @@ pub fn hosts(world: &World) -> Vec<String> {
         let one = &world.hosts[usize::from(host)];
         let agent = match &one.agent {
             Agent::Down => "agent down".to_owned(),
-            Agent::Outside => "agent outside".to_owned(),
             Agent::Up(node) => node.role().word().to_owned(),
             Agent::Frozen(node) => format!("{} (frozen)", node.role().word()),
         };

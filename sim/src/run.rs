@@ -1,4 +1,7 @@
 //! One run: a plan's troubles with safety checked after every step, then everything is mended and liveness demanded.
+//!
+//! A [`Run`] knows when its next step is due and takes it. What waits in between is another's: here nothing does, and in
+//! [`driver`](crate::driver) the agents live meanwhile.
 
 use crate::invariants::{Violation, first_violation, progress, quiescence};
 use crate::plan::{HOSTS, Plan, What, name};
@@ -6,7 +9,7 @@ use crate::schedule::Schedule;
 use crate::world::enumerate::Bounds;
 use crate::world::event::{Event, Fault, HostId};
 use crate::world::{Move, Setup, Trail, World};
-use primacy_core::{Command, Config, Name, Span};
+use primacy_core::{Command, Config, Input, Name, Span};
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -15,8 +18,12 @@ use std::sync::Arc;
 
 /// How long the mended cluster has until it must be healthy again.
 const HEAL_US: u64 = 60_000_000;
+/// Followers that were just found, and rules that list them, settle in a moment.
+const SETTLE_US: u64 = 3_000_000;
 /// How long it is watched for quiet after that.
 const QUIET_US: u64 = 20_000_000;
+/// How often it is looked at whether the cluster is healthy yet.
+const GLANCE_US: u64 = 100_000;
 
 /// What a run counts, so that silence isn't taken for success.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -59,16 +66,38 @@ pub struct Run {
     pub world: World,
     /// Its future.
     pub schedule: Schedule,
+    /// What has arrived for agents outside and wasn't handed to them yet.
+    pub inputs: Vec<(HostId, Input)>,
     plan: Plan,
     counts: Counts,
     violation: Option<Violation>,
     fingerprint: u64,
     story: Option<String>,
+    phase: Phase,
+    /// When the phase ends.
+    until: u64,
+    /// When it is looked next whether the cluster is healthy.
+    glance_at: u64,
     quiet: bool,
 }
 
+/// A run is in one of these after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Things go wrong.
+    Troubles,
+    /// All is mended, and the cluster has to become healthy.
+    Healing,
+    /// It is healthy, and the last things fall into their places.
+    Settling,
+    /// Nothing may change any more.
+    Quiet,
+    /// The run has ended.
+    Over,
+}
+
 /// The setup of a simulated world.
-pub fn setup(plan: &Plan) -> Arc<Setup> {
+fn setup(plan: &Plan, outside: bool) -> Arc<Setup> {
     let configs = (0..HOSTS).map(|host| {
         let me = Name::from(name(host).to_string().as_str());
         let mut config = Config::new(me, Span::millis(plan.knobs.ttl_ms));
@@ -82,18 +111,16 @@ pub fn setup(plan: &Plan) -> Arc<Setup> {
         config.validate().expect("the simulator's settings hold");
         Arc::new(config)
     });
-    Arc::new(Setup { configs: configs.collect(), instant: false, bounds: Bounds::default() })
+    Arc::new(Setup { configs: configs.collect(), instant: false, outside, bounds: Bounds::default() })
 }
 
 /// Runs a plan to its end, or to the first violation. An assertion that fails on the way, of a node that checks itself
 /// say, is a violation like any other.
 pub fn run(seed: u64, plan: &Plan, with_story: bool) -> Outcome {
-    let mut run = Run::new(seed, plan, with_story);
+    let mut run = Run::new(seed, plan, false, with_story);
     let whole = panic::catch_unwind(AssertUnwindSafe(|| {
-        run.begin();
-        run.troubles();
-        if run.violation.is_none() {
-            run.mend();
+        while run.due().is_some() {
+            run.next();
         }
     }));
     if let Err(panic) = whole {
@@ -109,27 +136,33 @@ fn message(panic: &dyn Any) -> String {
 }
 
 impl Run {
-    /// A run that hasn't begun.
-    pub fn new(seed: u64, plan: &Plan, with_story: bool) -> Run {
-        let mut world = World::new(setup(plan));
+    /// A run that is about to begin. Its agents live in the world, or are driven from outside.
+    pub fn new(seed: u64, plan: &Plan, outside: bool, with_story: bool) -> Run {
+        let mut world = World::new(setup(plan, outside));
         for (one, ppm) in world.hosts.iter_mut().zip(&plan.knobs.clock_ppm) {
             one.clock.ppm = *ppm;
             // Hosts that have been up for different times, all longer than any wait of the protocol.
             one.clock.offset = 3_600_000_000 + ppm * 50_000;
         }
-        Run {
+        let mut run = Run {
             world,
             schedule: Schedule::new(seed, plan.knobs.clone(), usize::from(HOSTS)),
+            inputs: Vec::new(),
             plan: plan.clone(),
             counts: Counts::default(),
             violation: None,
             fingerprint: 0xcbf2_9ce4_8422_2325,
             story: with_story.then(String::new),
+            phase: Phase::Troubles,
+            until: plan.length_ms * 1_000,
+            glance_at: 0,
             quiet: false,
-        }
+        };
+        run.plan_troubles();
+        run
     }
 
-    fn begin(&mut self) {
+    fn plan_troubles(&mut self) {
         for host in 0..HOSTS {
             let at = self.schedule.dice().between(0, 1_000_000);
             self.schedule.at(at, Event::Fault(Fault::AgentStarts(host)));
@@ -162,13 +195,53 @@ impl Run {
         self.schedule.at(0, Event::Commit(HostId::MAX));
     }
 
-    /// Phase one.
-    pub fn troubles(&mut self) {
-        self.run_until(self.plan.length_ms * 1_000, |_| false);
+    /// When the next step is due; none if the run is over.
+    pub fn due(&self) -> Option<u64> {
+        if self.phase == Phase::Over || self.violation.is_some() {
+            return None;
+        }
+        Some(self.schedule.next_at().map_or(self.until, |at| at.min(self.until)))
     }
 
-    /// Phase two.
-    pub fn mend(&mut self) {
+    /// Takes the next step: lets something happen, or enters the next phase.
+    pub fn next(&mut self) {
+        if self.phase == Phase::Healing && self.world.now >= self.glance_at {
+            self.glance_at = self.world.now + GLANCE_US;
+            if progress::healthy(&self.world).is_ok() {
+                return self.enter(Phase::Settling, SETTLE_US);
+            }
+        }
+        match self.schedule.next_at() {
+            Some(at) if at <= self.until => self.happen(),
+            Some(_) | None => self.next_phase(),
+        }
+    }
+
+    fn enter(&mut self, phase: Phase, length_us: u64) {
+        self.phase = phase;
+        self.until = self.world.now + length_us;
+    }
+
+    fn next_phase(&mut self) {
+        self.world.now = self.world.now.max(self.until);
+        match self.phase {
+            Phase::Troubles => {
+                self.mend();
+                self.enter(Phase::Healing, HEAL_US);
+            }
+            Phase::Healing => {
+                self.demand_health();
+                self.enter(Phase::Settling, SETTLE_US);
+            }
+            Phase::Settling => {
+                self.quiet = progress::healthy(&self.world).is_ok();
+                self.enter(Phase::Quiet, QUIET_US);
+            }
+            Phase::Quiet | Phase::Over => self.phase = Phase::Over,
+        }
+    }
+
+    fn mend(&mut self) {
         self.schedule.calm = true;
         let mut faults = vec![Fault::StoreUp];
         for host in 0..HOSTS {
@@ -179,19 +252,20 @@ impl Run {
         for fault in faults {
             self.step(&Event::Fault(fault));
         }
-        let until = self.world.now + HEAL_US;
-        self.run_until(until, |world| progress::healthy(world).is_ok());
-        if self.violation.is_none()
-            && let Err(what) = progress::healthy(&self.world)
+    }
+
+    fn demand_health(&mut self) {
+        if let Err(what) = progress::healthy(&self.world)
             && !self.needs_operator()
         {
-            self.violation =
-                Some(Violation { id: "I10", what: format!("progress: {what} 60 s after all was mended") });
+            let what = format!("progress: {what} 60 s after all was mended");
+            self.blame(Violation { id: "I10", what });
         }
-        // Followers that were just found, and rules that list them, settle in a moment.
-        self.run_until(self.world.now + 3_000_000, |_| false);
-        self.quiet = progress::healthy(&self.world).is_ok();
-        self.run_until(self.world.now + QUIET_US, |_| false);
+    }
+
+    /// Remembers what went wrong first.
+    pub fn blame(&mut self, violation: Violation) {
+        self.violation.get_or_insert(violation);
     }
 
     /// Whether a node has said that a person is needed; counted, so that it doesn't become the way out of everything.
@@ -224,24 +298,7 @@ impl Run {
         }
     }
 
-    /// Lets things happen until a moment, a violation, or until `done` (looked at ten times a second).
-    fn run_until(&mut self, until: u64, done: impl Fn(&World) -> bool) {
-        let mut look_at = self.world.now;
-        while self.violation.is_none() && self.schedule.next_at().is_some_and(|at| at <= until) {
-            if self.world.now >= look_at {
-                if done(&self.world) {
-                    return;
-                }
-                look_at = self.world.now + 100_000;
-            }
-            self.next();
-        }
-        if self.violation.is_none() && !done(&self.world) {
-            self.world.now = self.world.now.max(until);
-        }
-    }
-
-    fn next(&mut self) {
+    fn happen(&mut self) {
         let Some((at, event)) = self.schedule.pop() else { return };
         self.world.now = self.world.now.max(at);
         match event {
@@ -253,9 +310,7 @@ impl Run {
                 }
                 self.step(&Event::Look(host));
             }
-            event => {
-                self.step(&event);
-            }
+            event => self.step(&event),
         }
     }
 
@@ -271,15 +326,35 @@ impl Run {
         }
     }
 
-    /// Lets one thing happen and looks at what it has brought about.
-    pub fn step(&mut self, event: &Event) -> bool {
+    /// Lets one thing happen, and looks at what it has brought about.
+    fn step(&mut self, event: &Event) {
         let mut trail = Trail::default();
         if !self.world.apply(event, &mut trail) {
-            return false;
+            return;
         }
         self.counts.steps += 1;
         self.counts.commits += u64::from(matches!(event, Event::Commit(_)));
-        self.note(event, &trail);
+        self.mix(self.world.now);
+        self.mix(kind(event));
+        if let Event::Fault(_) | Event::GuardFires(_) | Event::Operate(..) | Event::Fail(..) = event {
+            self.tell(format_args!("  ! {event:?}"));
+        }
+        self.follow(trail);
+    }
+
+    /// An agent outside does something at this moment.
+    pub fn act(&mut self, now: u64, what: impl FnOnce(&mut World, &mut Trail)) {
+        self.world.now = self.world.now.max(now);
+        let mut trail = Trail::default();
+        what(&mut self.world, &mut trail);
+        self.counts.steps += 1;
+        self.mix(self.world.now);
+        self.follow(trail);
+    }
+
+    /// What a step has brought about: counted, told, judged, and what has become possible is drawn.
+    fn follow(&mut self, mut trail: Trail) {
+        self.note(&trail);
         for step in &trail.moves {
             *self.counts.moves.entry(*step).or_default() += 1;
         }
@@ -292,35 +367,33 @@ impl Run {
         for event in trail.possible.drain(..) {
             self.schedule.draw(&self.world, event);
         }
+        self.inputs.append(&mut trail.inputs);
         if let Some(violation) = first_violation(&self.world) {
-            self.violation.get_or_insert(violation);
+            self.blame(violation);
         }
-        true
     }
 
-    /// Remembers what happened: for the counts, for the fingerprint, for the story.
-    fn note(&mut self, event: &Event, trail: &Trail) {
-        self.mix(self.world.now);
-        self.mix(kind(event));
+    /// Remembers what was told: for the counts, for the fingerprint, for the story.
+    fn note(&mut self, trail: &Trail) {
         for (host, told) in &trail.told {
             let word = word(told);
             *self.counts.told.entry(word).or_default() += 1;
             self.mix(u64::from(*host) + word.len() as u64 * 8);
             if self.quiet && !quiescence::is_quiet(told) {
                 let what = format!("quiescence: {} {told}, though nothing has happened", name(*host));
-                self.violation.get_or_insert(Violation { id: "I11", what });
+                self.blame(Violation { id: "I11", what });
             }
-        }
-        let now = self.world.now as f64 / 1e6;
-        let Some(story) = &mut self.story else { return };
-        if let Event::Fault(_) | Event::GuardFires(_) | Event::Operate(..) | Event::Fail(..) = event {
-            writeln!(story, "{now:10.6}s   ! {event:?}").expect("writing to a string");
-        }
-        for (host, told) in &trail.told {
-            writeln!(story, "{now:10.6}s {} {told}", name(*host)).expect("writing to a string");
+            self.tell(format_args!("{} {told}", name(*host)));
         }
         for (host, reply) in &trail.replies {
-            writeln!(story, "{now:10.6}s {} answers {reply:?}", name(*host)).expect("writing to a string");
+            self.tell(format_args!("{} answers {reply:?}", name(*host)));
+        }
+    }
+
+    fn tell(&mut self, what: std::fmt::Arguments<'_>) {
+        let now = self.world.now as f64 / 1e6;
+        if let Some(story) = &mut self.story {
+            writeln!(story, "{now:10.6}s {what}").expect("writing to a string");
         }
     }
 

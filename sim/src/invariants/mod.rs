@@ -80,7 +80,8 @@ pub(crate) mod by_hand {
     /// Three hosts, nothing running.
     pub fn empty() -> World {
         let configs = ["a", "b", "c"].map(|name| Arc::new(Config::new(name.into(), Span::secs(5))));
-        World::new(Arc::new(Setup { configs: configs.to_vec(), instant: true, bounds: Bounds::default() }))
+        let bounds = Bounds::default();
+        World::new(Arc::new(Setup { configs: configs.to_vec(), instant: true, outside: false, bounds }))
     }
 
     /// Host 0 is primary of epoch 1, and the store says so.

@@ -34,10 +34,11 @@ impl World {
         if !self.hosts[usize::from(host)].listens() {
             return false;
         }
-        let Agent::Up(node) = &mut self.host(host).agent else {
+        if self.setup.outside {
             trail.inputs.push((host, input));
             return true;
-        };
+        }
+        let Agent::Up(node) = &mut self.host(host).agent else { return false };
         let (before, kind) = (node.role().word(), word(&input));
         let effects = node.handle(now, input);
         trail.moves.push((before, kind, node.role().word()));
@@ -54,13 +55,23 @@ impl World {
         true
     }
 
+    /// An agent outside has given its node an input, and this is how the node is now.
+    pub fn handled(&mut self, host: HostId, input: &Input, node: &Node, trail: &mut Trail) {
+        let Agent::Up(copy) = &mut self.host(host).agent else { return };
+        trail.moves.push((copy.role().word(), word(input), node.role().word()));
+        **copy = node.clone();
+    }
+
     /// Carries out what a node asks for.
     pub fn carry_out(&mut self, host: HostId, effects: Vec<Effect>, trail: &mut Trail) {
         for effect in effects {
             match effect {
                 Effect::Store { id, until, request } => {
-                    self.host(host).waiting.push((id, until));
-                    trail.possible.push(Event::Expire(host, id));
+                    // An agent outside watches the time by itself.
+                    if !self.setup.outside {
+                        self.host(host).waiting.push((id, until));
+                        trail.possible.push(Event::Expire(host, id));
+                    }
                     self.send(host, Cargo::Ask(id, request), trail);
                 }
                 Effect::Postgres(id, order) => {

@@ -221,7 +221,7 @@ impl World {
                 }
             }
             Agent::Frozen(_) => fault(Fault::AgentThaws(host)),
-            Agent::Up(_) | Agent::Down | Agent::Outside => {}
+            Agent::Up(_) | Agent::Down => {}
         }
         if one.postgres.process != Process::Down && one.awake() {
             if may(spent.postgres_dies, bounds.postgres_dies) {

@@ -4,8 +4,8 @@ use super::event::{Event, Fault, HostId, Site};
 use super::host::{Agent, Cargo, Warden};
 use super::postgres::Process;
 use super::{Trail, World};
+use primacy_core::Epoch;
 use primacy_core::store::News;
-use primacy_core::{Epoch, Input};
 
 impl World {
     /// Lets it happen. False if it can't, or changes nothing.
@@ -99,7 +99,9 @@ impl World {
         trail.possible.extend(flights.map(|flight| Event::Deliver(flight.id)));
         let one = &self.hosts[usize::from(host)];
         trail.possible.extend(one.waiting.iter().map(|(op, _)| Event::Expire(host, *op)));
-        trail.possible.extend([Event::Wake(host), Event::Look(host), Event::Replicate(host)]);
+        // Agents outside have their own timers.
+        trail.possible.extend((!self.setup.outside).then_some(Event::Wake(host)));
+        trail.possible.extend([Event::Look(host), Event::Replicate(host)]);
         trail.possible.extend(one.order.as_ref().map(|(op, _)| Event::Perform(host, *op)));
         self.offer(host, trail);
         if matches!(one.guard, Warden::Armed { .. }) {
@@ -242,19 +244,5 @@ impl World {
         self.abandon_order(host, trail);
         trail.possible.push(Event::Look(host));
         true
-    }
-
-    /// Puts a node into the hands of a driver outside of this world.
-    pub fn release_agent(&mut self, host: HostId) -> primacy_core::Boot {
-        let one = self.host(host);
-        one.boot.0 += 1;
-        one.agent = Agent::Outside;
-        one.boot
-    }
-
-    /// What a driver's agent is told first.
-    pub fn greet(&mut self, host: HostId, trail: &mut Trail) {
-        let guard = self.hosts[usize::from(host)].guard.heard();
-        trail.inputs.push((host, Input::Guard(guard)));
     }
 }

@@ -69,8 +69,6 @@ pub enum Agent {
     Up(Box<Node>),
     /// Stopped by a signal, or starved.
     Frozen(Box<Node>),
-    /// Driven from outside this world.
-    Outside,
 }
 
 /// The guard's process.
@@ -133,7 +131,7 @@ impl Host {
     pub fn running(&self) -> Option<&Node> {
         match &self.agent {
             Agent::Up(node) if self.awake() => Some(node),
-            Agent::Up(_) | Agent::Down | Agent::Frozen(_) | Agent::Outside => None,
+            Agent::Up(_) | Agent::Down | Agent::Frozen(_) => None,
         }
     }
 
@@ -141,7 +139,7 @@ impl Host {
     pub fn node(&self) -> Option<&Node> {
         match &self.agent {
             Agent::Up(node) | Agent::Frozen(node) => Some(node),
-            Agent::Down | Agent::Outside => None,
+            Agent::Down => None,
         }
     }
 
@@ -158,6 +156,6 @@ impl Host {
 
     /// Whether the agent can take an input.
     pub fn listens(&self) -> bool {
-        self.awake() && matches!(self.agent, Agent::Up(_) | Agent::Outside)
+        self.awake() && matches!(self.agent, Agent::Up(_))
     }
 }

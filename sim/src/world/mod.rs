@@ -31,6 +31,8 @@ pub struct Setup {
     pub configs: Vec<Arc<Config>>,
     /// What stays on a host takes no time, and news from the store arrive at once or not at all (models).
     pub instant: bool,
+    /// The nodes in this world are copies: something outside runs them and says how they are after each input.
+    pub outside: bool,
     /// What may happen when all events are listed.
     pub bounds: enumerate::Bounds,
 }

@@ -1,7 +1,7 @@
 //! What the adapter does with an order, and what the instance says of itself.
 
 use super::event::{Event, HostId, Site};
-use super::host::{Agent, Cargo, Warden};
+use super::host::{Cargo, Warden};
 use super::postgres::{Data, Process, Timeline};
 use super::{Trail, World};
 use primacy_core::instance::{self, Failure, Instance, Op, Order, Performed};
@@ -262,7 +262,7 @@ impl World {
         if !one.listens() || one.order.is_some() {
             return false;
         }
-        if one.postgres.process == Process::Down && matches!(one.agent, Agent::Up(_)) {
+        if one.postgres.process == Process::Down {
             one.postgres.orphans = false;
         }
         let instance = self.instance(host);
