@@ -6,6 +6,8 @@ compile_error!(
      workspace, hides that file"
 );
 
+pub mod driver;
+pub mod engine;
 pub mod invariants;
 pub mod mistakes;
 pub mod plan;

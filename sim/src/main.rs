@@ -2,6 +2,7 @@
 
 use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
+use primacy_sim::engine::Engine;
 use primacy_sim::invariants::Violation;
 use primacy_sim::{mistakes, plan, report, run, shrink, states};
 use std::time::Instant;
@@ -40,6 +41,21 @@ enum Sub {
         #[arg(long)]
         first: bool,
     },
+    /// Run the agent's async loop under madsim over the same world: one seed, or many.
+    Driver {
+        /// One seed; a failing one is shrunk and told with the command that replays it.
+        #[arg(long, conflicts_with = "seeds")]
+        seed: Option<u64>,
+        /// Print everything that happens to the one seed.
+        #[arg(long, requires = "seed")]
+        story: bool,
+        /// The seeds, as A..B (B excluded).
+        #[arg(long, value_parser = seeds, default_value = "0..200")]
+        seeds: std::ops::Range<u64>,
+        /// Virtual seconds with troubles, for each seed.
+        #[arg(long, default_value_t = 300)]
+        seconds: u64,
+    },
     /// Print the state machine as the seeds have seen it.
     States {
         /// Write it to docs/state-machine.md instead.
@@ -72,27 +88,34 @@ const NET: mistakes::Net = mistakes::Net {
 
 fn main() -> Result<()> {
     match Cli::parse().command {
-        Sub::Run { seed, story, seconds } => one(seed, story, seconds * 1_000),
+        Sub::Run { seed, story, seconds } => one(Engine::World, seed, story, seconds * 1_000),
         Sub::Sweep { seeds, seconds, first: true } => hunt(seeds, seconds * 1_000),
-        Sub::Sweep { seeds, seconds, first: false } => sweep(seeds, seconds * 1_000),
+        Sub::Sweep { seeds, seconds, first: false } => sweep(Engine::World, seeds, seconds * 1_000),
+        Sub::Driver { seed: Some(seed), story, seconds, .. } => {
+            one(Engine::Driver, seed, story, seconds * 1_000)
+        }
+        Sub::Driver { seeds, seconds, .. } => sweep(Engine::Driver, seeds, seconds * 1_000),
         Sub::States { write: false } => {
             print!("{}", states::document());
             Ok(())
         }
         Sub::States { write: true } => Ok(std::fs::write(states::path(), states::document())?),
         Sub::Mistakes(choice) => mistakes::command(&NET, &choice),
-        Sub::Bench { seeds } => bench(seeds),
+        Sub::Bench { seeds } => {
+            bench(seeds);
+            Ok(())
+        }
     }
 }
 
-fn one(seed: u64, story: bool, length_ms: u64) -> Result<()> {
+fn one(engine: Engine, seed: u64, story: bool, length_ms: u64) -> Result<()> {
     let plan = plan::from_seed(seed, length_ms);
     println!("seed    {seed}\nplan    {}", plan.knobs);
-    let outcome = run::run(seed, &plan, story);
+    let outcome = engine.run(seed, &plan, story);
     print!("{}", outcome.story);
     if outcome.violation.is_some() {
-        let (small, again) = shrink::shrink(seed, length_ms);
-        print!("{}", report::failure(seed, &plan, Some(&small), &again));
+        let (small, again) = shrink::shrink(engine, seed, length_ms);
+        print!("{}", report::failure(engine, seed, &plan, Some(&small), &again));
         bail!("seed {seed} fails");
     }
     print!("{}", report::counts(&outcome.counts));
@@ -116,14 +139,14 @@ fn hunt(seeds: std::ops::Range<u64>, length_ms: u64) -> Result<()> {
     Ok(())
 }
 
-fn sweep(seeds: std::ops::Range<u64>, length_ms: u64) -> Result<()> {
+fn sweep(engine: Engine, seeds: std::ops::Range<u64>, length_ms: u64) -> Result<()> {
     let begun = Instant::now();
     let threads = std::thread::available_parallelism().map_or(1, usize::from) as u64;
     let parts = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..threads)
             .map(|worker| {
                 let seeds = seeds.clone().filter(move |seed| seed % threads == worker);
-                scope.spawn(move || sweep_part(seeds, length_ms))
+                scope.spawn(move || sweep_part(engine, seeds, length_ms))
             })
             .collect();
         workers.into_iter().map(|worker| worker.join().expect("a worker panicked")).collect::<Vec<_>>()
@@ -141,8 +164,11 @@ fn sweep(seeds: std::ops::Range<u64>, length_ms: u64) -> Result<()> {
         println!("first failing seed {seed}");
     }
     for seed in failed.iter().take(3) {
-        let (small, again) = shrink::shrink(*seed, length_ms);
-        print!("{}", report::failure(*seed, &plan::from_seed(*seed, length_ms), Some(&small), &again));
+        let (small, again) = shrink::shrink(engine, *seed, length_ms);
+        print!(
+            "{}",
+            report::failure(engine, *seed, &plan::from_seed(*seed, length_ms), Some(&small), &again)
+        );
     }
     if !failed.is_empty() {
         bail!("{} of {count} seeds fail: {failed:?}", failed.len());
@@ -154,10 +180,10 @@ fn sweep(seeds: std::ops::Range<u64>, length_ms: u64) -> Result<()> {
     Ok(())
 }
 
-fn sweep_part(seeds: impl Iterator<Item = u64>, length_ms: u64) -> (run::Counts, Vec<u64>) {
+fn sweep_part(engine: Engine, seeds: impl Iterator<Item = u64>, length_ms: u64) -> (run::Counts, Vec<u64>) {
     let (mut total, mut failed) = (run::Counts::default(), Vec::new());
     for seed in seeds {
-        let outcome = run::run(seed, &plan::from_seed(seed, length_ms), false);
+        let outcome = engine.run(seed, &plan::from_seed(seed, length_ms), false);
         report::add(&mut total, &outcome.counts);
         if outcome.violation.is_some() {
             failed.push(seed);
@@ -166,15 +192,23 @@ fn sweep_part(seeds: impl Iterator<Item = u64>, length_ms: u64) -> (run::Counts,
     (total, failed)
 }
 
-fn bench(seeds: u64) -> Result<()> {
+fn bench(seeds: u64) {
+    for (engine, name) in [(Engine::World, "pure world"), (Engine::Driver, "driver")] {
+        measure(engine, name, seeds);
+    }
+}
+
+fn measure(engine: Engine, name: &str, seeds: u64) {
     let begun = Instant::now();
     let mut total = run::Counts::default();
     for seed in 0..seeds {
-        let outcome = run::run(seed, &plan::from_seed(seed, 300_000), false);
+        let outcome = engine.run(seed, &plan::from_seed(seed, 300_000), false);
         report::add(&mut total, &outcome.counts);
     }
     let (wall, virtual_s) = (begun.elapsed().as_secs_f64(), total.virtual_us as f64 / 1e6);
-    println!("{virtual_s:.0} virtual s in {wall:.2} s on one core: {:.0} x real time", virtual_s / wall);
-    println!("{} steps: {:.2} us each", total.steps, wall * 1e6 / total.steps as f64);
-    Ok(())
+    let (speed, step_us) = (virtual_s / wall, wall * 1e6 / total.steps as f64);
+    println!(
+        "{name:10} {virtual_s:.0} virtual s in {wall:.2} s on one core: {speed:.0} x real time; {} steps, {step_us:.2} us each",
+        total.steps
+    );
 }

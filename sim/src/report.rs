@@ -1,5 +1,6 @@
 //! What a person reads: a failing run with its plan and the command that replays it; a sweep with its counts.
 
+use crate::engine::Engine;
 use crate::plan::{Plan, name};
 use crate::run::{Counts, Outcome};
 use crate::world::World;
@@ -11,7 +12,7 @@ use std::fmt::Write as _;
 const STORY_LINES: usize = 40;
 
 /// A failing run: what, in which plan, how the hosts stood, and how to see it again.
-pub fn failure(seed: u64, plan: &Plan, shrunk: Option<&Plan>, outcome: &Outcome) -> String {
+pub fn failure(engine: Engine, seed: u64, plan: &Plan, shrunk: Option<&Plan>, outcome: &Outcome) -> String {
     let mut text = String::new();
     let what = outcome.violation.as_ref().map_or(String::from("nothing"), ToString::to_string);
     let at = outcome.world.now as f64 / 1e6;
@@ -39,7 +40,7 @@ pub fn failure(seed: u64, plan: &Plan, shrunk: Option<&Plan>, outcome: &Outcome)
     for row in hosts(&outcome.world) {
         line(format!("last    {row}"));
     }
-    line(format!("replay  cargo sim run --seed {seed} --story"));
+    line(format!("replay  {} --seed {seed} --story", engine.command()));
     text
 }
 

@@ -130,7 +130,7 @@ pub fn run(seed: u64, plan: &Plan, with_story: bool) -> Outcome {
 }
 
 /// What was said by a panic.
-fn message(panic: &dyn Any) -> String {
+pub(crate) fn message(panic: &dyn Any) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without words").to_owned()
 }
@@ -279,7 +279,7 @@ impl Run {
     }
 
     /// The end of the run.
-    pub fn end(mut self) -> Outcome {
+    pub fn end(&mut self) -> Outcome {
         self.counts.virtual_us = self.world.now;
         if let Ok(primary) = progress::healthy(&self.world) {
             self.counts.lost = lost(&self.world, primary);
@@ -290,11 +290,11 @@ impl Run {
             }
         }
         Outcome {
-            counts: self.counts,
-            violation: self.violation,
-            world: self.world,
+            counts: std::mem::take(&mut self.counts),
+            violation: self.violation.take(),
+            world: self.world.clone(),
             fingerprint: self.fingerprint,
-            story: self.story.unwrap_or_default(),
+            story: self.story.take().unwrap_or_default(),
         }
     }
 

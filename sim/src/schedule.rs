@@ -164,9 +164,14 @@ impl Schedule {
             return;
         }
         self.wakes[usize::from(host)] = due;
+        let late = self.lateness();
+        self.at(due + late, Event::Wake(host));
+    }
+
+    /// How long an agent is late with something it wanted to do.
+    pub fn lateness(&mut self) -> u64 {
         let late = if self.calm || !self.dice.permille(50) { 0 } else { self.knobs.late_ms * 1_000 };
-        let jitter = self.dice.between(0, 100 + late);
-        self.at(due + jitter, Event::Wake(host));
+        self.dice.between(0, 100 + late)
     }
 
     fn draw_flight(&mut self, world: &World, id: u32) {
