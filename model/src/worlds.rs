@@ -99,7 +99,7 @@ impl Named {
 
     fn setup(&self, bounds: Bounds) -> Arc<Setup> {
         let configs = NAMES.iter().take(self.hosts).map(|me| Arc::new(ticks(me)));
-        Arc::new(Setup { configs: configs.collect(), instant: true, bounds })
+        Arc::new(Setup { configs: configs.collect(), instant: true, outside: false, bounds })
     }
 
     /// The world at its beginning, in canonical form: a healthy cluster, led by its first primary, where everybody may
