@@ -11,7 +11,7 @@ use crate::store::directory::Directory;
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Query, Request, State};
-use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use health::Facts;
 use hyper::server::conn::http1;
@@ -73,7 +73,11 @@ impl IntoResponse for Answer {
     fn into_response(self) -> Response {
         let mut response = Response::new(Body::from(self.body));
         *response.status_mut() = self.code;
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(self.content_type));
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(self.content_type));
+        if self.code == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"primacy\""));
+        }
         response
     }
 }
@@ -118,6 +122,9 @@ async fn answer(
         Method::GET => api.get(segment, path, &query),
         Method::HEAD | Method::OPTIONS => Answer::code(api.health(path, &query).0),
         Method::POST => {
+            if let Err(refused) = api.authenticated(&parts.headers) {
+                return refused;
+            }
             let Ok(body) = to_bytes(body, BODY_BYTES_MAX).await else {
                 return Answer::code(StatusCode::PAYLOAD_TOO_LARGE);
             };
@@ -146,6 +153,16 @@ impl Api {
         match segment {
             "switchover" => switchover::post(&self.board, &self.directory, body).await,
             _ => Answer::code(StatusCode::NOT_IMPLEMENTED),
+        }
+    }
+
+    /// Requests that change something need the name and password of the configuration, if it has any.
+    fn authenticated(&self, headers: &HeaderMap) -> Result<(), Answer> {
+        let Some(expected) = &self.settings.rest.authentication else { return Ok(()) };
+        match headers.get(header::AUTHORIZATION) {
+            Some(given) if given.as_bytes() == expected.as_bytes() => Ok(()),
+            Some(_) => Err(Answer::text(StatusCode::UNAUTHORIZED, "not authenticated")),
+            None => Err(Answer::text(StatusCode::UNAUTHORIZED, "no auth header received")),
         }
     }
 
@@ -182,4 +199,34 @@ impl Api {
 
 fn code(good: bool) -> StatusCode {
     if good { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn api(authentication: &str) -> Api {
+        let file = format!(
+            "scope: x\nname: a\nrestapi: {{listen: '127.0.0.1:8008', {authentication}}}\netcd3: {{host: '127.0.0.1'}}\n\
+             postgresql:\n  listen: 127.0.0.1:5432\n  data_dir: /data\n  authentication:\n    \
+             superuser: {{username: p, password: p}}\n    replication: {{username: r, password: r}}\n"
+        );
+        let settings = Settings::parse(&file).expect("a good file");
+        Api { board: Board::new().0, directory: Directory::default(), settings: Arc::new(settings) }
+    }
+
+    fn code_for(api: &Api, header: Option<&'static str>) -> Option<StatusCode> {
+        let mut headers = HeaderMap::new();
+        headers.extend(header.map(|text| (header::AUTHORIZATION, HeaderValue::from_static(text))));
+        api.authenticated(&headers).err().map(|answer| answer.code)
+    }
+
+    #[test]
+    fn a_request_that_changes_something_needs_the_password_if_there_is_one() {
+        let (open, closed) = (api(""), api("authentication: {username: u, password: 'p:w'}"));
+        assert_eq!(code_for(&open, None), None);
+        assert_eq!(code_for(&closed, None), Some(StatusCode::UNAUTHORIZED));
+        assert_eq!(code_for(&closed, Some("Basic dTpw")), Some(StatusCode::UNAUTHORIZED));
+        assert_eq!(code_for(&closed, Some("Basic dTpwOnc=")), None);
+    }
 }

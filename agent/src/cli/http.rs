@@ -25,7 +25,12 @@ pub(super) enum Error {
 }
 
 /// The code and the body of the answer.
-pub(super) async fn post(address: &str, path: &str, body: &str) -> Result<(u16, String), Error> {
+pub(super) async fn post(
+    address: &str,
+    path: &str,
+    authentication: Option<&str>,
+    body: &str,
+) -> Result<(u16, String), Error> {
     let not_sent = |error: &dyn std::fmt::Display| Error::NotSent(error.to_string());
     let stream = timeout(CONNECT_WITHIN, TcpStream::connect(address))
         .await
@@ -34,11 +39,12 @@ pub(super) async fn post(address: &str, path: &str, body: &str) -> Result<(u16, 
     let (mut sender, connection) = handshake(TokioIo::new(stream)).await.map_err(|error| not_sent(&error))?;
     // Its end shows in the answer.
     tokio::spawn(connection);
-    let request = Request::post(path)
-        .header("host", address)
-        .header("content-type", "application/json")
-        .body(Full::new(Bytes::copy_from_slice(body.as_bytes())))
-        .map_err(|error| not_sent(&error))?;
+    let mut request = Request::post(path).header("host", address).header("content-type", "application/json");
+    if let Some(words) = authentication {
+        request = request.header("authorization", words);
+    }
+    let request =
+        request.body(Full::new(Bytes::copy_from_slice(body.as_bytes()))).map_err(|error| not_sent(&error))?;
     let answer = async {
         let response = sender.send_request(request).await?;
         let code = response.status().as_u16();

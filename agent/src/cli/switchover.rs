@@ -22,7 +22,7 @@ pub(super) async fn run(args: &SwitchoverArgs) -> Result<(), Failure> {
     let body = json!({"leader": leader, "candidate": args.candidate}).to_string();
     let mut addresses = members(&contents, &leader);
     addresses.push(settings.rest.connect.to_string());
-    post(&addresses, &body).await
+    post(&addresses, settings.rest.authentication.as_deref(), &body).await
 }
 
 /// Where to ask: the leader first, as it needn't wait for news.
@@ -33,9 +33,9 @@ fn members(contents: &Contents, leader: &str) -> Vec<String> {
 }
 
 /// Asks one after the other until one has taken the request.
-async fn post(addresses: &[String], body: &str) -> Result<(), Failure> {
+async fn post(addresses: &[String], authentication: Option<&str>, body: &str) -> Result<(), Failure> {
     for address in addresses {
-        match http::post(address, "/switchover", body).await {
+        match http::post(address, "/switchover", authentication, body).await {
             Ok((200, text)) => {
                 println!("{text}");
                 return Ok(());

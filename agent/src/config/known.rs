@@ -23,11 +23,12 @@ const KEYS: &[(Kind, &str, &[&str])] = &[
     (Used, "", &["scope", "namespace", "name", "tags"]),
     (Later, "", &["ctl", "watchdog", "consul", "zookeeper", "kubernetes", "raft", "citus", "exhibitor"]),
     (Used, "restapi", &["listen", "connect_address"]),
+    (Section, "restapi", &["authentication"]),
+    (Used, "restapi.authentication", &["username", "password"]),
     (
         Later,
         "restapi",
         &[
-            "authentication",
             "certfile",
             "keyfile",
             "keyfile_password",

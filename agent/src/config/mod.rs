@@ -5,6 +5,7 @@ mod raw;
 #[cfg(test)]
 mod tests;
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use primacy_core::{BadConfig, Config, Name, Span};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -47,6 +48,8 @@ pub struct Rest {
     pub listen: Address,
     /// Where others find it.
     pub connect: Address,
+    /// The `Authorization` header that a request which changes something must carry, if any.
+    pub authentication: Option<String>,
 }
 
 /// The local PostgreSQL.
@@ -152,6 +155,21 @@ impl Settings {
     }
 }
 
+/// What a request that changes something must carry, as the header has it. Half a pair would leave the door open.
+fn authentication(given: raw::Credentials, wrong: &mut Wrong) -> Option<String> {
+    match (given.username, given.password) {
+        (Some(username), Some(password)) => {
+            let words = BASE64_STANDARD.encode(format!("{username}:{password}"));
+            Some(format!("Basic {words}"))
+        }
+        (None, None) => None,
+        (_, _) => {
+            wrong.push("restapi.authentication: needs both username and password");
+            None
+        }
+    }
+}
+
 fn build(file: raw::File, document: serde_json::Value, ignored: Vec<String>) -> Result<Settings, Invalid> {
     let mut wrong = Wrong::default();
     let scope = wrong.required("scope", file.scope);
@@ -166,9 +184,12 @@ fn build(file: raw::File, document: serde_json::Value, ignored: Vec<String>) -> 
     if etcd.is_none() {
         wrong.push("etcd3.hosts: missing; name at least one member of etcd as host:port");
     }
-    if ["https"].contains(&file.etcd3.protocol.as_deref().unwrap_or("http")) {
-        wrong.push("etcd3.protocol: TLS towards etcd isn't supported yet");
+    for (section, protocol) in [("etcd3", &file.etcd3.protocol), ("etcd", &file.etcd.protocol)] {
+        if protocol.as_deref() == Some("https") {
+            wrong.push(format!("{section}.protocol: TLS towards etcd isn't supported yet"));
+        }
     }
+    let authentication = authentication(file.restapi.authentication, &mut wrong);
     let core = core_config(&name, &file.bootstrap.dcs, &file.tags, &mut wrong);
     let tags = match document.get("tags") {
         Some(serde_json::Value::Object(map)) => map.clone(),
@@ -196,7 +217,7 @@ fn build(file: raw::File, document: serde_json::Value, ignored: Vec<String>) -> 
         scope,
         name: name.as_str().into(),
         etcd: etcd.unwrap_or_default(),
-        rest: Rest { listen: rest_listen, connect: rest_connect },
+        rest: Rest { listen: rest_listen, connect: rest_connect, authentication },
         postgres,
         bootstrap: Bootstrap { initdb },
         core,

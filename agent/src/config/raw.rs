@@ -24,6 +24,7 @@ pub(super) struct File {
 pub(super) struct Restapi {
     pub listen: Option<String>,
     pub connect_address: Option<String>,
+    pub authentication: Credentials,
 }
 
 #[derive(Default, Deserialize)]
