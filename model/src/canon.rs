@@ -110,7 +110,7 @@ fn walk_host(world: &mut World, host: HostId, t: &mut dyn Walker) {
     touch_saved(&mut one.saved, t);
     match &mut one.agent {
         Agent::Up(node) | Agent::Frozen(node) => node.touch(t),
-        Agent::Down | Agent::Outside => {}
+        Agent::Down => {}
     }
 }
 
