@@ -23,7 +23,8 @@ pub fn first(worlds: &[&Named]) -> bool {
         let found = explore(named, STATES_MAX);
         let broken = found.broken.as_ref();
         if let Some(broken) = broken {
-            println!("caught {} in {} steps, in the world {}", broken.id, broken.events.len(), named.name);
+            let steps = broken.events.len();
+            println!("caught by {} after {steps} steps in world {}: {}", broken.id, named.name, broken.what);
         }
         broken.is_some()
     })
@@ -68,6 +69,9 @@ fn counted(named: &Named, found: &Found) -> bool {
 /// What happened, event by event, with what was told, and how the hosts stood after the last one but one.
 fn tell(named: &Named, broken: &Broken) {
     println!("           BROKEN {} {} in {} steps:", broken.id, broken.what, broken.events.len());
+    if broken.events.is_empty() {
+        return;
+    }
     let mut world = named.begin();
     for event in &broken.events {
         println!("             {event:?}");

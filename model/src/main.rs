@@ -8,6 +8,7 @@ mod worlds;
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
+use std::process::ExitCode;
 use worlds::{Named, WORLDS};
 
 /// Every state of small Primacy clusters.
@@ -35,21 +36,21 @@ enum Sub {
     },
 }
 
-fn main() -> Result<()> {
+fn main() -> Result<ExitCode> {
     match Cli::parse().command {
         Sub::Worlds => {
             for named in WORLDS {
                 println!("{:10} {}\n           fixed: {}", named.name, named.asks, named.fixes);
             }
-            Ok(())
+            Ok(ExitCode::SUCCESS)
         }
         Sub::Check { worlds, full, first } => {
             let chosen = chosen(&worlds, full)?;
             if first {
-                if check::first(&chosen) { bail!("caught") } else { Ok(()) }
+                Ok(if check::first(&chosen) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
             } else {
                 let failed = check::all(&chosen);
-                if failed > 0 { bail!("{failed} worlds failed") } else { Ok(()) }
+                if failed > 0 { bail!("{failed} worlds failed") } else { Ok(ExitCode::SUCCESS) }
             }
         }
     }

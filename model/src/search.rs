@@ -5,7 +5,7 @@
 //! what they find is taken in the order of the slice: the numbers are the same however many threads there are.
 
 use crate::canon::fingerprint;
-use crate::step::{Next, Step, next};
+use crate::step::{Next, Step, guarded, next};
 use crate::worlds::Named;
 use primacy_sim::invariants::first_violation;
 use primacy_sim::world::World;
@@ -37,7 +37,7 @@ pub struct Found {
 
 /// Something that must not be.
 pub struct Broken {
-    /// The invariant, or `panic`.
+    /// The invariant, or `assertion` if a node's own check has failed.
     pub id: String,
     /// In words.
     pub what: String,
@@ -59,13 +59,20 @@ type Seen = HashMap<u64, u64, ahash::RandomState>;
 /// Explores a world until it is exhausted, something is broken, or there are more states than `states_max`.
 pub fn explore(named: &Named, states_max: usize) -> Found {
     let begun = Instant::now();
-    let first = named.begin();
-    let root = fingerprint(&first);
-    let mut seen = Seen::with_hasher(ahash::RandomState::with_seeds(1, 2, 3, 4));
-    seen.insert(root, root);
     let reached = vec![None; named.sometimes.len()];
     let mut found =
         Found { states: 1, steps: 0, depth: 0, seconds: 0.0, exhausted: false, broken: None, reached };
+    let first = match guarded(|| named.begin()) {
+        Ok(first) => first,
+        Err(what) => {
+            let what = format!("the starting cluster can't be built: {what}");
+            found.broken = Some(Broken { id: "assertion".into(), what, events: Vec::new() });
+            return found;
+        }
+    };
+    let root = fingerprint(&first);
+    let mut seen = Seen::with_hasher(ahash::RandomState::with_seeds(1, 2, 3, 4));
+    seen.insert(root, root);
     let mut edge = vec![(root, Box::new(first.clone()))];
     while !edge.is_empty() && found.broken.is_none() && seen.len() <= states_max {
         let mut further = Vec::new();
@@ -130,12 +137,12 @@ fn expand_part(named: &Named, part: &[(u64, Box<World>)], seen: &Seen) -> Leads 
             let (after, trail) = match next(world, &event) {
                 Next::World(after, trail) => (after, trail),
                 Next::Nothing => continue,
-                Next::Panic(what) => {
-                    leads.broken.get_or_insert((*print, event, "panic".into(), what));
+                Next::Assertion(what) => {
+                    leads.broken.get_or_insert((*print, event, "assertion".into(), what));
                     continue;
                 }
             };
-            let step = Step { before: world, event: &event, trail: &trail };
+            let step = Step { before: world, event: &event, after: &after, trail: &trail };
             for (reached, sometimes) in leads.reached.iter_mut().zip(named.sometimes) {
                 *reached = *reached || (sometimes.seen)(&step);
             }
@@ -164,7 +171,7 @@ fn path(first: &World, seen: &Seen, to: u64) -> Vec<Event> {
     for print in &prints[1..] {
         let step = world.events().into_iter().find_map(|event| match next(&world, &event) {
             Next::World(after, _) if fingerprint(&after) == *print => Some((event, after)),
-            Next::World(..) | Next::Nothing | Next::Panic(_) => None,
+            Next::World(..) | Next::Nothing | Next::Assertion(_) => None,
         });
         let (event, after) = step.expect("a path that was walked before");
         events.push(event);

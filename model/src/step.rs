@@ -11,6 +11,8 @@ pub struct Step<'a> {
     pub before: &'a World,
     /// What happened.
     pub event: &'a Event,
+    /// The world after it.
+    pub after: &'a World,
     /// What else has come of it.
     pub trail: &'a Trail,
 }
@@ -21,8 +23,8 @@ pub enum Next {
     World(Box<World>, Trail),
     /// It could not happen.
     Nothing,
-    /// A node has found itself in a state that must not be.
-    Panic(String),
+    /// A node has found itself in a state that must not be, and says so.
+    Assertion(String),
 }
 
 /// Lets an event happen.
@@ -34,12 +36,17 @@ pub fn next(before: &World, event: &Event) -> Next {
         canonicalise(&mut after);
         happened.then_some((after, trail))
     };
-    match catch_unwind(AssertUnwindSafe(step)) {
+    match guarded(step) {
         Ok(Some((after, trail))) => Next::World(after, trail),
         Ok(None) => Next::Nothing,
-        Err(panic) => {
-            let text = panic.downcast_ref::<String>().cloned();
-            Next::Panic(text.or(panic.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_default())
-        }
+        Err(what) => Next::Assertion(what),
     }
+}
+
+/// Does it; if an assertion fails on the way, says what was asserted.
+pub fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without words").to_owned()
+    })
 }

@@ -2,7 +2,7 @@
 
 use crate::canon::canonicalise;
 use crate::step::Step;
-use primacy_core::{Config, Event as Told, Span};
+use primacy_core::{Config, Event as Told, Name, Span};
 use primacy_sim::invariants::progress;
 use primacy_sim::world::enumerate::{Bounds, Spent};
 use primacy_sim::world::event::{Event, Fault};
@@ -23,6 +23,7 @@ pub struct Named {
     /// How many states it has.
     pub states: usize,
     hosts: usize,
+    tune: fn(&mut Config),
     bounds: fn() -> Bounds,
     /// What must be reached somewhere, lest silence be taken for success.
     pub sometimes: &'static [Sometimes],
@@ -37,16 +38,118 @@ pub struct Sometimes {
 }
 
 /// All worlds, the quick ones first.
-pub const WORLDS: &[Named] = &[Named {
-    name: "lease",
-    asks: "can two hosts be writable at once, whatever requests and answers are late or lost?",
-    fixes: "two hosts, one takeover, exact clocks, punctual agents, no crashes, no commits, orders take no time",
-    long: false,
-    states: 247_265,
-    hosts: 2,
-    bounds: || Bounds { epoch_max: 2, loss: true, ..Bounds::default() },
-    sometimes: &[TAKEOVER, FENCED],
-}];
+pub const WORLDS: &[Named] = &[
+    Named {
+        name: "key",
+        asks: "does anything hang on the mirrored leader key?",
+        fixes: "nothing is lost, exact clocks, punctual agents, no crashes; not followed beyond a takeover",
+        long: false,
+        states: 0,
+        hosts: 2,
+        tune: |_| {},
+        bounds: || Bounds { epoch_max: 1, leader_key_goes: true, ..Bounds::default() },
+        sometimes: &[KEY_GONE],
+    },
+    Named {
+        name: "watch",
+        asks: "may a candidate trust what it has not heard?",
+        fixes: "nothing else is lost, exact clocks, punctual agents, no crashes; not followed beyond a takeover",
+        long: false,
+        states: 0,
+        hosts: 2,
+        tune: |_| {},
+        bounds: || Bounds { epoch_max: 1, watch_breaks: true, ..Bounds::default() },
+        sometimes: &[MISSED],
+    },
+    Named {
+        name: "freeze",
+        asks: "does PostgreSQL end in time if its agent is frozen at any moment?",
+        fixes: "one freeze, nothing is lost, exact clocks, no crashes; not followed beyond a takeover",
+        long: false,
+        states: 0,
+        hosts: 2,
+        tune: |_| {},
+        bounds: || Bounds { epoch_max: 1, agent_freezes: 1, ..Bounds::default() },
+        sometimes: &[ELECTED, FENCED],
+    },
+    Named {
+        name: "clocks",
+        asks: "does PostgreSQL end in time by a slow clock?",
+        fixes: "one freeze, nothing is lost, no crashes; not followed beyond a takeover",
+        long: false,
+        states: 0,
+        hosts: 2,
+        tune: |config| config.drift = Span(2),
+        bounds: || Bounds { epoch_max: 1, drift_every: 5, agent_freezes: 1, ..Bounds::default() },
+        sometimes: &[ELECTED, FENCED],
+    },
+    Named {
+        name: "silence",
+        asks: "how long is a holder sure of its lease when beats and answers are late or lost?",
+        fixes: "exact clocks, punctual agents, no crashes; not followed beyond a takeover",
+        long: false,
+        states: 0,
+        hosts: 2,
+        tune: |_| {},
+        bounds: || Bounds { epoch_max: 1, loss: true, ..Bounds::default() },
+        sometimes: &[ELECTED, FENCED],
+    },
+    Named {
+        name: "unsettled",
+        asks: "does a lease long enough for three beats without an answer count from the right one?",
+        fixes: "exact clocks, punctual agents, no crashes; not followed beyond a takeover",
+        long: false,
+        states: 0,
+        hosts: 2,
+        tune: |config| config.ttl = Span(8),
+        bounds: || Bounds { epoch_max: 1, loss: true, ..Bounds::default() },
+        sometimes: &[ELECTED, FENCED],
+    },
+    Named {
+        name: "restart",
+        asks: "what may an agent conclude that was killed and started again?",
+        fixes: "one crash, exact clocks, punctual agents; not followed beyond a takeover",
+        long: false,
+        states: 0,
+        hosts: 2,
+        tune: |_| {},
+        bounds: || Bounds { epoch_max: 1, loss: true, agent_dies: 1, ..Bounds::default() },
+        sometimes: &[ELECTED, FENCED],
+    },
+    Named {
+        name: "handover",
+        asks: "is a lease that was given back ever held twice, if an agent is frozen meanwhile?",
+        fixes: "one switchover, one freeze, nothing is lost, exact clocks, no crashes, one takeover",
+        long: false,
+        states: 0,
+        hosts: 2,
+        tune: |_| {},
+        bounds: || Bounds {
+            epoch_max: 2,
+            switchovers: 1,
+            agent_freezes: 1,
+            slow_orders: true,
+            ..Bounds::default()
+        },
+        sometimes: &[TAKEOVER],
+    },
+    Named {
+        name: "lease",
+        asks: "can two hosts be writable at once, whatever requests and answers are late or lost?",
+        fixes: "two hosts, one takeover, exact clocks, punctual agents, no crashes, no commits, orders take no time",
+        long: false,
+        states: 247_265,
+        hosts: 2,
+        tune: |_| {},
+        bounds: || Bounds { epoch_max: 2, loss: true, ..Bounds::default() },
+        sometimes: &[TAKEOVER, FENCED],
+    },
+];
+
+const ELECTED: Sometimes = Sometimes {
+    name: "another host is elected",
+    seen: |step| step.after.epoch() > step.before.epoch() && holder(step.after) != holder(step.before),
+};
 
 const TAKEOVER: Sometimes = Sometimes {
     name: "a takeover by another host",
@@ -61,6 +164,20 @@ const FENCED: Sometimes = Sometimes {
     },
 };
 
+const KEY_GONE: Sometimes = Sometimes {
+    name: "the leader key is gone",
+    seen: |step| matches!(step.event, Event::Fault(Fault::LeaderKeyGone)),
+};
+
+const MISSED: Sometimes = Sometimes {
+    name: "a standby reads what it has missed",
+    seen: |step| step.trail.moves.contains(&("standby", "watch interrupted", "standby")),
+};
+
+fn holder(world: &World) -> Option<&Name> {
+    world.store.view.reign.as_ref().map(|reign| &reign.holder)
+}
+
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
 /// Settings in ticks. An order of magnitude is enough to tell all moments apart that matter: a beat is sent at each
@@ -70,7 +187,7 @@ const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 fn ticks(me: &str) -> Config {
     let tick = Span(1);
     Config {
-        drift: tick.times(2),
+        drift: tick,
         stop_budget: tick,
         beat_every: tick,
         store_patience: tick,
@@ -98,7 +215,11 @@ impl Named {
     }
 
     fn setup(&self, bounds: Bounds) -> Arc<Setup> {
-        let configs = NAMES.iter().take(self.hosts).map(|me| Arc::new(ticks(me)));
+        let configs = NAMES.iter().take(self.hosts).map(|me| {
+            let mut config = ticks(me);
+            (self.tune)(&mut config);
+            Arc::new(config)
+        });
         Arc::new(Setup { configs: configs.collect(), instant: true, outside: false, bounds })
     }
 
