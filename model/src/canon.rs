@@ -139,7 +139,8 @@ fn rest(world: &mut World) {
 
 /// The first walk: which revisions there are of each record.
 ///
-/// An answered write names one revision for several records. The records that have such a one are ranked together.
+/// An answered write names one revision for several records, and whoever waits for it compares it with what it knows of
+/// them by then. While such an answer is on its way, the revisions of all records are ranked together.
 #[derive(Default)]
 struct Revisions {
     of: BTreeMap<Key, Vec<u64>>,
@@ -152,7 +153,7 @@ impl Revisions {
         for of in self.of.values_mut() {
             of.sort_unstable();
             of.dedup();
-            if of.iter().any(|revision| self.committed.contains(revision)) {
+            if !self.committed.is_empty() {
                 self.together.append(of);
             }
         }
