@@ -8,6 +8,7 @@ mod worlds;
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
+use primacy_sim::mistakes;
 use std::process::ExitCode;
 use worlds::{Named, WORLDS};
 
@@ -34,7 +35,13 @@ enum Sub {
         #[arg(long)]
         first: bool,
     },
+    /// Plant mistakes in copies of the core, and see that the model checker catches them.
+    Mistakes(mistakes::Choice),
 }
+
+/// The model checker as a net for planted mistakes.
+const NET: mistakes::Net =
+    mistakes::Net { name: "model", package: "primacy-model", arguments: &["check", "--first"] };
 
 fn main() -> Result<ExitCode> {
     match Cli::parse().command {
@@ -53,6 +60,7 @@ fn main() -> Result<ExitCode> {
                 if failed > 0 { bail!("{failed} worlds failed") } else { Ok(ExitCode::SUCCESS) }
             }
         }
+        Sub::Mistakes(choice) => mistakes::command(&NET, &choice).map(|()| ExitCode::SUCCESS),
     }
 }
 
