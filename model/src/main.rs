@@ -2,6 +2,7 @@
 
 mod canon;
 mod check;
+mod explore;
 mod search;
 mod step;
 mod worlds;
@@ -37,6 +38,14 @@ enum Sub {
     },
     /// Plant mistakes in copies of the core, and see that the model checker catches them.
     Mistakes(mistakes::Choice),
+    /// Walk through a world in a browser, with stateright's Explorer.
+    Explore {
+        /// The world.
+        world: String,
+        /// The port on the loopback interface.
+        #[arg(long, default_value_t = 3_000)]
+        port: u16,
+    },
 }
 
 /// The model checker as a net for planted mistakes.
@@ -61,6 +70,7 @@ fn main() -> Result<ExitCode> {
             }
         }
         Sub::Mistakes(choice) => mistakes::command(&NET, &choice).map(|()| ExitCode::SUCCESS),
+        Sub::Explore { world, port } => explore::serve(found(&world)?, port).map(|()| ExitCode::SUCCESS),
     }
 }
 
@@ -68,5 +78,9 @@ fn chosen(names: &[String], full: bool) -> Result<Vec<&'static Named>> {
     if names.is_empty() {
         return Ok(WORLDS.iter().filter(|named| full || !named.long).collect());
     }
-    names.iter().map(|name| Named::find(name).with_context(|| format!("no world is named {name}"))).collect()
+    names.iter().map(|name| found(name)).collect()
+}
+
+fn found(name: &str) -> Result<&'static Named> {
+    Named::find(name).with_context(|| format!("no world is named {name}"))
 }
