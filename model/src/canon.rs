@@ -30,6 +30,9 @@ use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+#[cfg(test)]
+mod tests;
+
 /// What every host's clock shows in a canonical world.
 const NOW: u64 = 1_000;
 /// Further ahead than any wait in ticks: nothing that lies there ever comes.
