@@ -9,7 +9,7 @@
 //! | a time to act at | only whether it has come, and how late that is up to the bound | no earlier than just too late |
 //! | a time that waits count from | only whether the longest wait is over | no earlier than that |
 //! | when the store was read | whether before or after each moment at which the lease may have lapsed | its distance to "seen", cut at the longest wait |
-//! | revisions of a record | order and equality among those of the same record, and that a new one is higher | their rank among those of this record; 0 stays, it means "absent" |
+//! | revisions of a record | order and equality among those of the same record, and that a new one is higher | their rank among those of this record and the answered writes; 0 stays, it means "absent" |
 //! | revisions that a view is current at | whether to take over a whole answer or what is newer in it, which comes to the same in a store that never goes back | constants that choose the second |
 //! | nonces, boots, copies | equality | numbered as they are met; 0 stays, it means "none" |
 //! | numbers of effects and flights | equality, within a host | numbered as they are met |
@@ -142,42 +142,41 @@ fn rest(world: &mut World) {
 
 /// The first walk: which revisions there are of each record.
 ///
-/// An answered write names one revision for several records, and whoever waits for it compares it with what it knows of
-/// them by then. While such an answer is on its way, the revisions of all records are ranked together.
+/// An answered write names one revision for several records, which may have been written again since. So it has a rank
+/// of its own, above all that is older and below all that is newer, whichever record that belongs to. What lies between
+/// two such writes is ranked record by record.
 #[derive(Default)]
 struct Revisions {
     of: BTreeMap<Key, Vec<u64>>,
-    together: Vec<u64>,
     committed: Vec<u64>,
+    /// The rank of each answered write, in the same order.
+    ranks: Vec<u64>,
 }
 
 impl Revisions {
     fn sort(mut self) -> Revisions {
-        for of in self.of.values_mut() {
+        for of in self.of.values_mut().chain([&mut self.committed]) {
             of.sort_unstable();
             of.dedup();
-            if !self.committed.is_empty() {
-                self.together.append(of);
-            }
         }
-        self.together.append(&mut self.committed);
-        self.together.sort_unstable();
-        self.together.dedup();
+        for at in 0..self.committed.len() {
+            let below = self.of.values().map(|of| self.above_last(of, self.committed[at] - 1)).max();
+            self.ranks.push(1 + below.unwrap_or(0));
+        }
         self
     }
 
     /// From 1; what is absent stays so.
     fn rank(&self, key: &Key, revision: u64) -> u64 {
-        let of = self.of.get(key).filter(|of| !of.is_empty()).unwrap_or(&self.together);
-        rank(of, revision)
+        self.above_last(self.of.get(key).map_or(&[], Vec::as_slice), revision)
     }
-}
 
-fn rank(sorted: &[u64], revision: u64) -> u64 {
-    if revision == 0 {
-        0
-    } else {
-        1 + sorted.iter().filter(|other| **other < revision && **other > 0).count() as u64
+    /// The rank of the last answered write up to this revision, and one more for each of the record's after it. Looks at
+    /// those writes only that have a rank by now.
+    fn above_last(&self, of: &[u64], revision: u64) -> u64 {
+        let ranked = self.committed.iter().zip(&self.ranks);
+        let (last, rank) = ranked.take_while(|(write, _)| **write <= revision).last().unwrap_or((&0, &0));
+        rank + of.iter().filter(|other| (last + 1..=revision).contains(other)).count() as u64
     }
 }
 
@@ -299,7 +298,7 @@ impl Touch for Names {
     }
 
     fn committed(&mut self, revision: &mut Revision) {
-        revision.0 = rank(&self.revisions.together, revision.0);
+        revision.0 = self.revisions.above_last(&[], revision.0);
     }
 
     fn known(&mut self, revision: &mut Revision) {

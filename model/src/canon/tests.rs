@@ -5,6 +5,7 @@ use primacy_core::touch::Touch;
 use primacy_core::{Boot, CopyId, Epoch, Nonce, OpId, Revision, Span, Time};
 use primacy_sim::world::event::{Event, HostId};
 use primacy_sim::world::{Trail, World};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// Steps of each random walk.
@@ -113,6 +114,12 @@ fn after(world: &World, event: &Event) -> Option<World> {
     happened.then_some(after)
 }
 
+/// All that can follow, in canonical form.
+fn future(world: &World) -> HashSet<World> {
+    let following = world.events().into_iter().filter_map(|event| after(world, &event));
+    following.map(|world| canonical(&world)).collect()
+}
+
 /// Worlds met at random, none of which was ever canonicalised since it began.
 fn walked(named: &Named) -> Vec<World> {
     let begin = Disguise::put_on(&named.begin());
@@ -141,6 +148,18 @@ fn what_is_canonical_stays_so() {
     for world in WORLDS.iter().flat_map(walked) {
         let once = canonical(&world);
         assert_eq!(canonical(&once), once);
+    }
+}
+
+#[test]
+fn a_world_and_its_canonical_form_have_the_same_future() {
+    for named in WORLDS {
+        let met = walked(named);
+        for world in &met {
+            assert_eq!(future(&canonical(world)), future(world), "{}", named.name);
+        }
+        let different: HashSet<_> = met.iter().map(canonical).collect();
+        assert!(different.len() > STEPS / 3, "{}: {} states are no walk", named.name, different.len());
     }
 }
 
