@@ -168,6 +168,16 @@ impl Schedule {
         self.at(due + late, Event::Wake(host));
     }
 
+    /// The latest an agent ever is with something it wanted to do.
+    pub fn latest(&self) -> u64 {
+        100 + self.knobs.late_ms * 1_000
+    }
+
+    /// Whether a part of an agent's surroundings hangs this time.
+    pub fn hangs(&mut self) -> bool {
+        !self.calm && self.dice.permille(self.knobs.failing_permille / 10)
+    }
+
     /// How long an agent is late with something it wanted to do.
     pub fn lateness(&mut self) -> u64 {
         let late = if self.calm || !self.dice.permille(50) { 0 } else { self.knobs.late_ms * 1_000 };

@@ -1,5 +1,6 @@
 //! One life of an agent: from its start to its end or death.
 
+use super::promises::Promises;
 use super::stage::Stage;
 use crate::world::event::HostId;
 use primacy_core::instance::{Instance, Performed};
@@ -27,6 +28,7 @@ pub(super) struct Life {
     /// Tells this life from others on the same host.
     pub boot: Boot,
     pub inbox: RefCell<Inbox>,
+    pub promises: RefCell<Promises>,
     pace: Cell<Pace>,
     waker: RefCell<Option<Waker>>,
 }
@@ -51,8 +53,15 @@ pub(super) struct Inbox {
 impl Life {
     /// Starts an agent as a task of its own.
     pub fn begin(stage: Rc<Stage>, host: HostId, boot: Boot, node: Node) -> Rc<Life> {
-        let (inbox, pace, waker) = (RefCell::default(), Cell::new(Pace::Runs), RefCell::default());
-        let life = Rc::new(Life { stage, host, boot, inbox, pace, waker });
+        let life = Rc::new(Life {
+            stage,
+            host,
+            boot,
+            inbox: RefCell::default(),
+            promises: RefCell::default(),
+            pace: Cell::new(Pace::Runs),
+            waker: RefCell::default(),
+        });
         madsim::task::spawn_local(Rc::clone(&life).live(node));
         life
     }
@@ -62,7 +71,13 @@ impl Life {
         let exit = poll_fn(|cx| {
             self.waker.replace(Some(cx.waker().clone()));
             match self.pace.get() {
-                Pace::Runs => running.as_mut().poll(cx).map(Some),
+                Pace::Runs => {
+                    let polled = running.as_mut().poll(cx).map(Some);
+                    if polled.is_pending() {
+                        self.demand_rest();
+                    }
+                    polled
+                }
                 Pace::Rests => Poll::Pending,
                 Pace::Over => Poll::Ready(None),
             }
@@ -87,6 +102,9 @@ impl Life {
 
     /// Something has arrived.
     pub fn receive(&self, input: Input) {
+        if let Input::Guard(guard) = input {
+            self.promises.borrow_mut().said(guard);
+        }
         self.inbox.borrow_mut().put(input);
         self.wake();
     }

@@ -8,6 +8,7 @@
 //! A frozen agent or a suspended host isn't polled; an agent that dies is dropped, wherever it waits.
 
 mod life;
+mod promises;
 mod stage;
 mod traits;
 
@@ -51,7 +52,7 @@ mod tests {
         for seed in [3, 8] {
             let plan = plan::from_seed(seed, 300_000);
             let (one, two) = (run(seed, &plan, true), run(seed, &plan, true));
-            assert!(one.story.lines().count() > 20, "nothing happened: {}", one.story);
+            assert!(one.story.contains("leads epoch 1"), "nothing happened: {}", one.story);
             assert_eq!(one.story, two.story);
             assert_eq!(one.fingerprint, two.fingerprint);
             assert_eq!(one.counts, two.counts);

@@ -1,12 +1,11 @@
 //! What the driver needs of its surroundings, found in the world.
 
 use super::life::{Inbox, Life};
-use crate::invariants::Violation;
 use primacy_core::effect::Reply;
 use primacy_core::instance::{Instance, Order, Performed};
 use primacy_core::store::{News, Request, Response};
 use primacy_core::{Command, Effect, Epoch, Event, Guard, Input, Node, OpId, RequestId, Time};
-use primacy_driver::{Clock, Outside, Postgres, Store};
+use primacy_driver::{ARM_PATIENCE, Clock, ORDER_GRACE, Outside, Postgres, Store};
 use std::future::Future;
 
 /// Does something when it is dropped, however a wait ends.
@@ -34,9 +33,15 @@ impl Store for Life {
     async fn ask(&self, request: Request, until: Time) -> Response {
         let id = self.stage.next_op();
         self.inbox.borrow_mut().answers.insert(id, None);
-        let _forget = AtEnd(|| drop(self.inbox.borrow_mut().answers.remove(&id)));
+        self.promises.borrow_mut().wait(id, until);
+        let _forget = AtEnd(|| {
+            self.inbox.borrow_mut().answers.remove(&id);
+            self.promises.borrow_mut().end(id);
+        });
         self.stage.carry_out(self.host, Effect::Store { id, until, request });
-        self.when(|inbox| inbox.answers.get_mut(&id)?.take()).await
+        let response = self.when(|inbox| inbox.answers.get_mut(&id)?.take()).await;
+        self.demand_in_time(until);
+        response
     }
 
     fn news(&self) -> impl Future<Output = News> {
@@ -48,14 +53,18 @@ impl Postgres for Life {
     async fn perform(&self, order: Order) -> Performed {
         self.demand_a_free_lane(&order);
         let id = self.stage.next_op();
-        self.stage.carry_out(self.host, Effect::Postgres(id, order));
+        self.promises.borrow_mut().order();
+        self.promises.borrow_mut().wait(id, order.until + ORDER_GRACE);
         let _cancel = AtEnd(|| self.cancel(id));
+        self.stage.carry_out(self.host, Effect::Postgres(id, order));
         let (_, performed) = self.when(|inbox| inbox.done.take_if(|(done, _)| *done == id)).await;
-        performed
+        self.may_hang().await;
+        Performed { instance: self.stage.look(|run| run.world.instance(self.host)), ..performed }
     }
 
     /// Looks take a moment, and what they say may be old by then; only the newest counts.
     async fn report(&self) -> Instance {
+        let orders = self.promises.borrow().orders();
         self.inbox.borrow_mut().looking = true;
         let _looked = AtEnd(|| {
             let mut inbox = self.inbox.borrow_mut();
@@ -63,16 +72,22 @@ impl Postgres for Life {
         });
         self.when(|inbox| inbox.instance.is_some().then_some(())).await;
         self.stage.sleep_between(1_000, 20_000).await;
-        self.when(|inbox| inbox.instance.take()).await
+        let instance = self.when(|inbox| inbox.instance.take()).await;
+        self.demand_fresh_look(orders);
+        instance
     }
 
     async fn arm(&self, epoch: Epoch, until: Time) -> Guard {
-        self.stage.carry_out(self.host, Effect::Arm { epoch, until });
+        let id = self.stage.next_op();
+        self.promises.borrow_mut().wait(id, self.stage.local(self.host) + ARM_PATIENCE);
         self.inbox.borrow_mut().arming = Some((epoch, until));
         let _end = AtEnd(|| {
             let Inbox { arming, acknowledged, .. } = &mut *self.inbox.borrow_mut();
             (*arming, *acknowledged) = (None, None);
+            self.promises.borrow_mut().end(id);
         });
+        self.may_hang().await;
+        self.stage.carry_out(self.host, Effect::Arm { epoch, until });
         self.when(|inbox| inbox.acknowledged.take()).await
     }
 
@@ -94,22 +109,24 @@ impl Outside for Life {
         self.when(|inbox| inbox.commands.pop_front())
     }
 
-    fn handled(&self, _: Time, input: &Input, node: &Node) {
+    fn handled(&self, now: Time, input: &Input, node: &Node) {
+        self.note_input(now, input, node);
         self.stage.act(|world, trail| world.handled(self.host, input, node, trail));
     }
 }
 
 impl Life {
-    /// The driver promises that an order ends before the next one begins.
-    fn demand_a_free_lane(&self, next: &Order) {
-        self.stage.look(|run| {
-            let Some((_, order)) = &run.world.hosts[usize::from(self.host)].order else { return };
-            let what = format!("driver: {} began while {} was under way", next.op, order.op);
-            run.blame(Violation { id: "driver", what });
-        });
+    /// At times something never ends by itself, as long as there are troubles.
+    async fn may_hang(&self) {
+        if self.stage.look(|run| run.schedule.hangs()) {
+            while !self.stage.look(|run| run.schedule.calm) {
+                self.stage.sleep_between(1_000_000, 1_000_000).await;
+            }
+        }
     }
 
     fn cancel(&self, id: OpId) {
+        self.promises.borrow_mut().end(id);
         let host = usize::from(self.host);
         self.stage.look(|run| drop(run.world.hosts[host].order.take_if(|(order, _)| *order == id)));
     }
