@@ -31,7 +31,7 @@ impl World {
     /// Gives an agent an input, and carries out what it asks for. False if it can't take any.
     pub(crate) fn hand(&mut self, host: HostId, input: Input, trail: &mut Trail) -> bool {
         let now = self.local(host);
-        if !self.hosts[usize::from(host)].listens() {
+        if !self.hears(host) {
             return false;
         }
         if self.setup.outside {
@@ -53,6 +53,12 @@ impl World {
             trail.possible.push(Event::Wake(host));
         }
         true
+    }
+
+    /// Whether what arrives for the agent reaches it. For an agent outside that is frozen, the kernel keeps it.
+    fn hears(&self, host: HostId) -> bool {
+        let one = &self.hosts[usize::from(host)];
+        one.listens() || (self.setup.outside && one.awake() && !matches!(one.agent, Agent::Down))
     }
 
     /// An agent outside has given its node an input, and this is how the node is now.
@@ -118,7 +124,7 @@ impl World {
     pub(crate) fn deliver(&mut self, id: FlightId, trail: &mut Trail) -> bool {
         let Some(at) = self.flights.iter().position(|flight| flight.id == id) else { return false };
         let host = self.flights[at].host;
-        let listens = self.hosts[usize::from(host)].listens();
+        let listens = self.hears(host);
         let (link, ready) = match self.flights[at].cargo {
             Cargo::Ask(..) => (Some((Site::Host(host), Site::Store)), self.store.up),
             Cargo::Answer(..) | Cargo::News(_) => (Some((Site::Store, Site::Host(host))), listens),
