@@ -116,6 +116,12 @@ impl Life {
 }
 
 impl Inbox {
+    /// Whether there is something that a driver always listens to.
+    pub fn has_unheard(&self) -> bool {
+        let answered = self.answers.values().any(Option::is_some);
+        answered || !self.guard.is_empty() || !self.news.is_empty() || !self.commands.is_empty()
+    }
+
     fn put(&mut self, input: Input) {
         match input {
             Input::Answered(op, response) => {

@@ -87,8 +87,8 @@ impl Life {
         }
     }
 
-    /// Whenever the driver has nothing more to do, whatever had its time is over (invariant I13), and the node was
-    /// woken.
+    /// Whenever the driver has nothing more to do, whatever had its time is over (invariant I13), the node was woken,
+    /// and it was told what has come.
     pub(super) fn demand_rest(&self) {
         let promises = self.promises.borrow();
         if promises.waits.values().any(|until| self.is_past(*until)) {
@@ -96,6 +96,9 @@ impl Life {
         }
         if promises.deadline.is_some_and(|deadline| self.is_past(deadline)) {
             self.broken("the node wasn't woken at its time".into());
+        }
+        if self.inbox.borrow().has_unheard() {
+            self.broken("something that has come was not listened to".into());
         }
     }
 
