@@ -78,6 +78,7 @@ pub const PARTS: &[Part] = &[
     part("driver", When::Always, 300, &["@primacy-sim", "driver"]),
     part("mistakes", When::Always, 900, &["@primacy-sim", "mistakes"]),
     part("model", When::Always, 700, &["@primacy-model", "check"]),
+    part("mistakes", When::Full, 3_600, &["@primacy-model", "mistakes"]),
     part("network", When::Always, 60, &["@lab", "check"]),
     part("clusters", When::Usual, 600, &["@lab", "--name", "verify", "fault", "quick"]),
     part("clusters", When::Full, 3_600, &["@lab", "--name", "verify", "fault", "all", "--times", "3"]),
