@@ -83,7 +83,7 @@ impl Node {
         let patience = self.config.handover_patience;
         match &self.view.reign {
             None => vec![self.config.ttl.times(6)],
-            Some(reign) if reign.released.is_none() => vec![reign.ttl],
+            Some(reign) if reign.released.is_none() => vec![Span::ZERO, reign.ttl],
             Some(_) => (0..4).map(|turn| patience.times(turn)).collect(),
         }
     }

@@ -91,7 +91,7 @@ pub const WORLDS: &[Named] = &[
         states: 15_781,
         hosts: 2,
         tune: |config| config.ttl = Span(8),
-        bounds: || Bounds { epoch_max: 1, loss: true, ..Bounds::default() },
+        bounds: || Bounds { epoch_max: 1, loss: true, slow_stops: true, ..Bounds::default() },
         sometimes: &[ELECTED, FENCED],
     },
     Named {
@@ -124,7 +124,7 @@ pub const WORLDS: &[Named] = &[
         states: 116_288,
         hosts: 2,
         tune: |_| {},
-        bounds: || Bounds { epoch_max: 1, loss: true, agent_dies: 1, ..Bounds::default() },
+        bounds: || Bounds { epoch_max: 1, loss: true, agent_dies: 1, slow_stops: true, ..Bounds::default() },
         sometimes: &[ELECTED, FENCED],
     },
     Named {

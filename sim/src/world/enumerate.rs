@@ -25,6 +25,8 @@ pub struct Bounds {
     pub watch_breaks: bool,
     /// Orders to PostgreSQL take time: anything may happen before they are carried out.
     pub slow_orders: bool,
+    /// Only those that end PostgreSQL do: then its guard may be what ends it, whatever its agent hears meanwhile.
+    pub slow_stops: bool,
     /// The mirrored leader key may vanish.
     pub leader_key_goes: bool,
     /// Which faults may happen, and how often each.

@@ -9,6 +9,7 @@ use super::event::{FlightId, HostId};
 use super::host::{Agent, Cargo};
 use super::{Trail, World};
 use primacy_core::OpId;
+use primacy_core::instance::Op;
 use primacy_core::store::{News, Request};
 
 /// More local steps than this after one event mean that a host goes round in circles.
@@ -71,8 +72,10 @@ impl World {
     }
 
     fn settle_order(&mut self, host: HostId, trail: &mut Trail) -> bool {
-        let order = self.hosts[usize::from(host)].order.as_ref().map(|(op, _)| *op);
-        order.is_some_and(|op| !self.setup.bounds.slow_orders && self.perform(host, op, trail))
+        let bounds = &self.setup.bounds;
+        let slow = |op: &Op| bounds.slow_orders || bounds.slow_stops && matches!(op, Op::Stop | Op::Kill);
+        let order = self.hosts[usize::from(host)].order.as_ref().filter(|(_, order)| !slow(&order.op));
+        order.map(|(op, _)| *op).is_some_and(|op| self.perform(host, op, trail))
     }
 
     /// The agent looks when there is something new to see.
