@@ -18,6 +18,9 @@ fn soon() -> Instant {
     Instant::now() + Duration::from_secs(30)
 }
 
+/// Held while a copy of this program is written and a child started.
+static COPYING: Mutex<()> = Mutex::new(());
+
 /// Starts the test of this name again as `postgres`, if this is root.
 fn as_postgres(test: &str) -> bool {
     assert!(
@@ -29,11 +32,16 @@ fn as_postgres(test: &str) -> bool {
     }
     // The build may lie where only root can read.
     let copy = std::env::temp_dir().join(format!("primacy-postgres-test-{}-{test}", std::process::id()));
-    fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
-    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
     let mut again = Command::new("setpriv");
     again.args(["--reuid=postgres", "--regid=postgres", "--init-groups"]).arg(&copy);
-    let status = again.args(["--exact", test, "--nocapture"]).current_dir("/").status().unwrap();
+    again.args(["--exact", test, "--nocapture"]).current_dir("/");
+    // A child that is made while a copy is being written holds it open, and then it can't be run ("text file busy").
+    let copying = COPYING.lock().unwrap();
+    fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut child = again.spawn().unwrap();
+    drop(copying);
+    let status = child.wait().unwrap();
     fs::remove_file(&copy).unwrap();
     assert!(status.success(), "{test} failed as user postgres");
     false
