@@ -1,4 +1,5 @@
-//! A member without data (or with a directory made for a bootstrap that was interrupted): it makes the first data directory of the cluster, or copies the primary's.
+//! A member without data, or with a directory made for a bootstrap that was interrupted: it makes the first data
+//! directory of the cluster, or copies the primary's.
 
 use super::Role;
 use super::claiming::Kind;
@@ -176,11 +177,9 @@ mod tests {
         let stopped = Instance::Stopped { data, clean: true, signal: false };
         let (mut node, mut asked) = begun("a", made, claimed_by("a"), &stopped);
         assert_eq!(node.role().word(), "vacant");
-        let Some(Effect::Store { id, request: Request::Transact(txn), .. }) = asked.pop() else {
+        let Some(Effect::Store { id, request: Request::Transact(_), .. }) = asked.pop() else {
             panic!("no claim: {asked:?}")
         };
-        let mut view = claimed_by("a");
-        txn.put.into_iter().for_each(|record| view.put(record, Revision(3)));
         let claims =
             node.handle(NOW, Input::Answered(id, Response::Transact(Answer::Committed(Revision(3)))));
         assert_eq!(node.role().word(), "claiming", "{claims:?}");
