@@ -1,6 +1,6 @@
 //! Everything a node can learn.
 
-use crate::instance::{Instance, Performed};
+use crate::instance::{Found, Performed};
 use crate::store::{News, Response};
 use crate::{Epoch, Name, OpId, RequestId, Time};
 
@@ -17,7 +17,7 @@ pub enum Input {
     /// An order to PostgreSQL was carried out, or failed.
     Performed(OpId, Performed),
     /// The instance says something by itself: a process ended, a regular look.
-    Instance(Instance),
+    Instance(Found),
     /// The guard says how it stands.
     Guard(Guard),
     /// An operator wants something.

@@ -133,6 +133,11 @@ pub enum Op {
 }
 
 impl Op {
+    /// Whether the op puts another copy, or none, in the place of the one that is there.
+    pub fn replaces(&self) -> bool {
+        matches!(self, Op::Initdb | Op::Clone(_) | Op::SetAside)
+    }
+
     /// Whether the op lets PostgreSQL acknowledge commits, and so may only begin under a fence armed for its epoch.
     pub fn opens(&self) -> bool {
         matches!(self, Op::StartInPlace | Op::Promote)
@@ -151,7 +156,9 @@ pub struct Order {
     pub start_by: Time,
     /// To be answered by this time, done or not.
     pub until: Time,
-    /// Made durable before anything else happens; if that fails, so does the order.
+    /// Made durable before anything else happens; if that fails, so does the order, unless it only looks or stops. An
+    /// order that [replaces](Op::replaces) the copy does it with the new one. Never written to another copy than it
+    /// describes.
     pub saved: Saved,
 }
 
@@ -161,8 +168,23 @@ pub struct Order {
 pub struct Performed {
     /// Done as ordered, or why not. A failed order may have been carried out in part.
     pub failure: Option<Failure>,
-    /// The instance afterwards.
+    /// How it was afterwards.
+    pub found: Found,
+}
+
+/// What a look at the local instance finds.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Found {
+    /// The instance.
     pub instance: Instance,
+    /// What is durable beside it; none if that couldn't be read, as when nothing was looked at.
+    pub saved: Option<Saved>,
+}
+
+impl Found {
+    /// Nothing could be looked at.
+    pub const NOTHING: Found = Found { instance: Instance::Unknown, saved: None };
 }
 
 /// Why an order was not carried out.

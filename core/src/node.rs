@@ -3,7 +3,7 @@
 //! An input first updates what is known ("absorb"); then the node looks at everything it knows and does what its role
 //! demands ("advance"). Nothing depends on having seen a particular message: a lost or late one costs time only.
 
-use crate::instance::{Failure, Instance, Op, Order, Performed, Saved};
+use crate::instance::{Failure, Found, Instance, Op, Order, Performed, Saved};
 use crate::lease::Lease;
 use crate::requests::Pending;
 use crate::store::{Answer, Key, News, Record, Request, Response, Txn, View};
@@ -71,8 +71,6 @@ pub(crate) struct Asking {
 pub(crate) struct Lane {
     pub id: OpId,
     pub op: Op,
-    /// What will describe the copy of the data once the order is done.
-    pub becomes: Option<Saved>,
 }
 
 /// Collects the effects of one input.
@@ -219,9 +217,9 @@ impl Node {
             Input::Performed(id, performed) => self.performed(out, id, performed),
             // While an order is carried out, its answer tells how the instance is; a look in between would show a
             // state that is just being changed.
-            Input::Instance(instance) => {
+            Input::Instance(found) => {
                 if self.lane.is_none() {
-                    self.see_instance(instance);
+                    self.see_instance(found);
                 }
             }
             Input::Guard(guard) => self.hear_guard(out, guard),
@@ -231,13 +229,21 @@ impl Node {
 
     /// WAL of an epoch that this node hasn't heard of: either the store has moved on, or somebody promoted by hand. The
     /// store has to be asked before anything is concluded from it.
-    fn see_instance(&mut self, instance: Instance) {
+    fn see_instance(&mut self, Found { instance, saved }: Found) {
+        self.recognise_copy(saved);
         let known = self.view.reign.as_ref().map_or(Epoch(0), |reign| reign.epoch);
         if instance.data().is_some_and(|data| data.position.epoch > known) {
             self.stale = true;
         }
         self.instance = instance;
         self.notice_unordered_promotion();
+    }
+
+    /// An order may have put another copy in place without our having heard of it: what lies beside the data says whose
+    /// it is. About the same copy this node knows at least as much as was made durable.
+    fn recognise_copy(&mut self, saved: Option<Saved>) {
+        let Some(saved) = saved.filter(|saved| saved.copy != self.saved.copy) else { return };
+        self.saved = Saved { highest: saved.highest.max(self.saved.highest), ..saved };
     }
 
     /// A copy that somebody promoted by hand is marked as such for good, before the traces go: its history file may
@@ -397,12 +403,9 @@ impl Node {
 
     fn performed(&mut self, out: &mut Out, id: OpId, performed: Performed) {
         let Some(lane) = self.lane.take_if(|lane| lane.id == id) else { return };
-        self.see_instance(performed.instance);
+        self.see_instance(performed.found);
         match performed.failure {
             None => {
-                if let Some(saved) = lane.becomes {
-                    self.saved = saved;
-                }
                 if lane.op == Op::Kill {
                     self.guard_lost = false;
                 }
@@ -455,40 +458,38 @@ impl Node {
             until = self.fence().map_or(until, |fence| fence.min(until));
         }
         let start_by = if op.opens() { self.fence().unwrap_or(out.now) } else { until };
-        let becomes = self.becomes(&op);
-        let saved = becomes.clone().unwrap_or_else(|| self.saved.clone());
+        let saved = self.saved_with(&op);
         let epoch = self.lease.as_ref().map_or(self.saved.highest, |lease| lease.epoch);
         let id = self.new_op();
-        self.lane = Some(Lane { id, op: op.clone(), becomes });
+        self.lane = Some(Lane { id, op: op.clone() });
         out.push(Effect::Postgres(id, Order { op, epoch, start_by, until, saved }));
     }
 
-    /// What will describe the copy of the data after `op`, where that changes. The lineage is extended before the
-    /// order goes out, so that it never lacks a reign whose WAL the copy may hold.
-    fn becomes(&mut self, op: &Op) -> Option<Saved> {
+    /// What describes the copy of the data that `op` is about. The lineage is extended before the order goes out, so
+    /// that it never lacks a reign whose WAL the copy may hold.
+    fn saved_with(&mut self, op: &Op) -> Saved {
         match op {
             Op::Initdb => {
-                Some(Saved { copy: self.new_copy(), lineage: Vec::new(), highest: self.saved.highest })
+                return Saved { copy: self.new_copy(), lineage: Vec::new(), highest: self.saved.highest };
             }
             Op::Clone(_) => {
                 let reign = self.view.reign.as_ref().map_or(Epoch(0), |reign| reign.epoch);
                 let lineage = crate::lineage::path(&self.view, reign).unwrap_or_default();
                 self.saved.highest = self.saved.highest.max(reign);
-                Some(Saved { copy: self.new_copy(), lineage, highest: self.saved.highest })
+                return Saved { copy: self.new_copy(), lineage, highest: self.saved.highest };
             }
-            Op::SetAside => Some(Saved { highest: self.saved.highest, ..Saved::default() }),
+            Op::SetAside => return Saved { highest: self.saved.highest, ..Saved::default() },
             Op::Follow(_) => {
                 let reign = self.view.reign.as_ref().map(|reign| (reign.epoch, reign.nonce));
                 self.extend_lineage(reign);
-                None
             }
             Op::Promote | Op::StartInPlace => {
                 let own = self.lease.as_ref().map(|lease| (lease.epoch, lease.nonce));
                 self.extend_lineage(own);
-                None
             }
-            Op::Look | Op::StartStandby | Op::CloseSources | Op::Checkpoint | Op::Stop | Op::Kill => None,
+            Op::Look | Op::StartStandby | Op::CloseSources | Op::Checkpoint | Op::Stop | Op::Kill => {}
         }
+        self.saved.clone()
     }
 
     fn extend_lineage(&mut self, reign: Option<(Epoch, Nonce)>) {

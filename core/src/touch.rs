@@ -102,9 +102,6 @@ impl Node {
         }
         if let Some(lane) = &mut self.lane {
             t.op(&mut lane.id);
-            if let Some(saved) = &mut lane.becomes {
-                touch_saved(saved, t);
-            }
         }
         if let Some(lease) = &mut self.lease {
             t.nonce(&mut lease.nonce);

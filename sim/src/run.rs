@@ -8,8 +8,9 @@ use crate::plan::{HOSTS, Plan, What, name};
 use crate::schedule::Schedule;
 use crate::world::enumerate::Bounds;
 use crate::world::event::{Event, Fault, HostId};
+use crate::world::host::Host;
 use crate::world::{Move, Setup, Trail, World};
-use primacy_core::{Command, Config, Input, Name, Span};
+use primacy_core::{Command, Config, Input, Name, Node, Span, event::Frozen};
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -268,10 +269,11 @@ impl Run {
         self.violation.get_or_insert(violation);
     }
 
-    /// Whether a node has said that a person is needed; counted, so that it doesn't become the way out of everything.
+    /// Whether a node has said that a person is needed, and why can be, in a world where people promote by hand and
+    /// nobody exchanges data or store; counted, so that it doesn't become the way out of everything.
     fn needs_operator(&mut self) -> bool {
-        let flagged =
-            self.world.hosts.iter().any(|one| one.node().is_some_and(|node| node.needs_operator().is_some()));
+        let why = |one: &Host| one.node().and_then(Node::needs_operator);
+        let flagged = self.world.hosts.iter().any(|one| why(one) == Some(Frozen::PromotedByHand));
         if flagged {
             *self.counts.roles.entry("(needs an operator)").or_default() += 1;
         }
@@ -336,7 +338,12 @@ impl Run {
         self.counts.commits += u64::from(matches!(event, Event::Commit(_)));
         self.mix(self.world.now);
         self.mix(kind(event));
-        if let Event::Fault(_) | Event::GuardFires(_) | Event::Operate(..) | Event::Fail(..) = event {
+        if let Event::Fault(_)
+        | Event::GuardFires(_)
+        | Event::Operate(..)
+        | Event::Fail(..)
+        | Event::Unheard(..) = event
+        {
             self.tell(format_args!("  ! {event:?}"));
         }
         self.follow(trail);
@@ -433,6 +440,7 @@ fn kind(event: &Event) -> u64 {
         Event::OrphansEnd(host) => 0x900 + u64::from(*host),
         Event::Fault(_) => 0xa00,
         Event::Operate(host, _) => 0xb00 + u64::from(*host),
+        Event::Unheard(host, _) => 0xc00 + u64::from(*host),
     }
 }
 

@@ -144,7 +144,11 @@ impl Schedule {
             }
             // The client finds its way by itself.
             Event::Commit(_) => {}
-            Event::Advance(_) | Event::AdvanceBut(_) | Event::Lose(_) | Event::Fail(..) => {}
+            Event::Advance(_)
+            | Event::AdvanceBut(_)
+            | Event::Lose(_)
+            | Event::Fail(..)
+            | Event::Unheard(..) => {}
             Event::Fault(_) | Event::Operate(..) => self.at(now, event),
         }
     }
@@ -222,7 +226,8 @@ impl Schedule {
         if done >= until {
             self.at(until, Event::Fail(host, op));
         } else if fails {
-            self.at(done, Event::Fail(host, op));
+            let unheard = self.dice.permille(500);
+            self.at(done, if unheard { Event::Unheard(host, op) } else { Event::Fail(host, op) });
         } else {
             self.at(done, Event::Perform(host, op));
         }

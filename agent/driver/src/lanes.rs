@@ -2,7 +2,7 @@
 
 use crate::bounded::bounded;
 use crate::{ARM_PATIENCE, Clock, ORDER_GRACE, Outside, Postgres, Store};
-use primacy_core::instance::{Failure, Instance, Order, Performed};
+use primacy_core::instance::{Failure, Found, Order, Performed};
 use primacy_core::store::{Answer, News, Request, Response};
 use primacy_core::{Command, Epoch, Guard, Input, OpId, RequestId, Time};
 use std::future::{Future, poll_fn};
@@ -23,7 +23,7 @@ pub(crate) struct Lanes<'a, C, S, P, O> {
     asked: Vec<Pending<'a, (OpId, Response)>>,
     order: Option<Pending<'a, (OpId, Performed)>>,
     wake: Option<(Time, Pending<'a, ()>)>,
-    report: Option<Pending<'a, Instance>>,
+    report: Option<Pending<'a, Found>>,
     news: Pending<'a, News>,
     command: Pending<'a, (RequestId, Command)>,
 }
@@ -124,8 +124,8 @@ impl<'a, C: Clock, S: Store, P: Postgres, O: Outside> Lanes<'a, C, S, P, O> {
             self.wake = None;
             return Poll::Ready(Input::Wake);
         }
-        if let Poll::Ready(instance) = self.poll_report(cx) {
-            return Poll::Ready(Input::Instance(instance));
+        if let Poll::Ready(found) = self.poll_report(cx) {
+            return Poll::Ready(Input::Instance(found));
         }
         if let Poll::Ready(news) = self.news.as_mut().poll(cx) {
             self.news = Box::pin(self.store.news());
@@ -160,7 +160,7 @@ impl<'a, C: Clock, S: Store, P: Postgres, O: Outside> Lanes<'a, C, S, P, O> {
         Poll::Pending
     }
 
-    fn poll_report(&mut self, cx: &mut Context<'_>) -> Poll<Instance> {
+    fn poll_report(&mut self, cx: &mut Context<'_>) -> Poll<Found> {
         if self.order.is_some() {
             return Poll::Pending;
         }
@@ -181,5 +181,5 @@ fn poll_slot<T>(slot: &mut Option<Pending<'_, T>>, cx: &mut Context<'_>) -> Poll
 }
 
 fn timed_out() -> Performed {
-    Performed { failure: Some(Failure::TimedOut), instance: Instance::Unknown }
+    Performed { failure: Some(Failure::TimedOut), found: Found::NOTHING }
 }

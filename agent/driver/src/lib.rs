@@ -25,7 +25,7 @@ mod run;
 mod tests;
 
 use primacy_core::effect::Reply;
-use primacy_core::instance::{Instance, Order, Performed};
+use primacy_core::instance::{Found, Order, Performed};
 use primacy_core::store::{News, Request, Response};
 use primacy_core::{Command, Epoch, Event, Guard, Input, Node, RequestId, Span, Time};
 use std::future::Future;
@@ -61,7 +61,7 @@ pub trait Postgres {
     /// base backup, say) is left.
     fn perform(&self, order: Order) -> impl Future<Output = Performed>;
     /// The next thing the instance says by itself. It is dropped whenever an order is given, and called anew after.
-    fn report(&self) -> impl Future<Output = Instance>;
+    fn report(&self) -> impl Future<Output = Found>;
     /// Moves the guard's fence to `until`, and says how the guard stands once it has acknowledged. Starts a guard if
     /// there is none.
     fn arm(&self, epoch: Epoch, until: Time) -> impl Future<Output = Guard>;

@@ -2,7 +2,7 @@
 
 use crate::{ARM_PATIENCE, Clock, Exit, ORDER_GRACE, Outside, Postgres, Store, run};
 use primacy_core::effect::Reply;
-use primacy_core::instance::{Failure, Instance, Op, Order, Performed, Saved};
+use primacy_core::instance::{Failure, Found, Instance, Op, Order, Performed, Saved};
 use primacy_core::store::{News, Request, Response, View};
 use primacy_core::{
     Boot, Command, Config, Epoch, Event, Guard, Input, Node, OpId, RequestId, Role, Span, Time,
@@ -20,7 +20,7 @@ struct World {
     answer: RefCell<Option<Response>>,
     asked: Cell<usize>,
     guard: RefCell<VecDeque<Guard>>,
-    instances: RefCell<VecDeque<Instance>>,
+    instances: RefCell<VecDeque<Found>>,
     orders: RefCell<Vec<String>>,
     performed: RefCell<Option<Performed>>,
     command: RefCell<Option<(RequestId, Command)>>,
@@ -67,7 +67,7 @@ impl Postgres for World {
         let _dropped = Dropped(self, order.op);
         when(|| self.performed.borrow_mut().take()).await
     }
-    fn report(&self) -> impl Future<Output = Instance> {
+    fn report(&self) -> impl Future<Output = Found> {
         when(|| self.instances.borrow_mut().pop_front())
     }
     fn arm(&self, _: Epoch, _: Time) -> impl Future<Output = Guard> {
@@ -118,8 +118,12 @@ fn step(running: Pin<&mut (impl Future<Output = Exit> + ?Sized)>) -> Option<Exit
     }
 }
 
+fn found(instance: Instance) -> Found {
+    Found { instance, saved: Some(Saved::default()) }
+}
+
 fn absent() -> Performed {
-    Performed { failure: None, instance: Instance::Absent }
+    Performed { failure: None, found: found(Instance::Absent) }
 }
 
 #[test]
@@ -166,7 +170,7 @@ fn an_order_that_outlives_its_time_is_ended() {
     world.at(Time(1) + Span::secs(60) + ORDER_GRACE);
     step(running.as_mut());
     let failure = Some(Failure::TimedOut);
-    let late = Input::Performed(OpId(1), Performed { failure, instance: Instance::Unknown });
+    let late = Input::Performed(OpId(1), Performed { failure, found: Found::NOTHING });
     assert!(world.inputs().contains(&late));
 }
 
@@ -174,13 +178,16 @@ fn an_order_that_outlives_its_time_is_ended() {
 fn the_instance_is_not_asked_while_an_order_is_carried_out() {
     let world = World::default();
     let mut running = world.started();
-    world.instances.borrow_mut().push_back(Instance::Incomplete);
+    world.instances.borrow_mut().push_back(found(Instance::Incomplete));
     step(running.as_mut());
     assert!(world.inputs().is_empty());
     world.performed.replace(Some(absent()));
     step(running.as_mut());
     let inputs = world.inputs();
-    assert_eq!(inputs[..2], [Input::Performed(OpId(1), absent()), Input::Instance(Instance::Incomplete)]);
+    assert_eq!(
+        inputs[..2],
+        [Input::Performed(OpId(1), absent()), Input::Instance(found(Instance::Incomplete))]
+    );
 }
 
 #[test]

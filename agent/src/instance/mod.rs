@@ -15,11 +15,11 @@ use crate::store::directory::Directory;
 use anyhow::Context;
 use below::Below;
 use guard::Hold;
-use primacy_core::instance::{Data, Failure, Foreign, Instance, Op, Order, Performed, Saved};
+use primacy_core::instance::{Data, Failure, Foreign, Found, Instance, Op, Order, Performed, Saved};
 use primacy_core::{Epoch, Guard, Lsn, Name, Nonce, Position, Span, SystemId, Time};
 use primacy_driver::Clock;
 use primacy_guard::client::Place;
-use primacy_postgres::{Error, Found, Postgres, Probe, Upstream, User};
+use primacy_postgres::{Error, Found as AtRest, Postgres, Probe, Upstream, User};
 use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -118,7 +118,10 @@ impl Local {
     }
 
     async fn carry_out(&self, order: &Order) -> Result<(), Failure> {
-        self.save(order)?;
+        let saved = self.save(order);
+        if !matches!(order.op, Op::Look | Op::Stop | Op::Kill) {
+            saved?;
+        }
         if now() >= order.start_by {
             return Err(Failure::TooLate);
         }
@@ -199,7 +202,7 @@ impl Local {
     }
 
     /// Makes durable what describes the copy of the data, before anything happens to it. A copy that is being made
-    /// gets its own with it.
+    /// gets its own with it; one that an unheard order has made keeps its own.
     fn save(&self, order: &Order) -> Result<(), Failure> {
         let failed =
             |what: &str, why: &dyn std::fmt::Display| Failure::Other(format!("{what}: {why}").into());
@@ -208,8 +211,12 @@ impl Local {
         if known != Some(highest.clone()) {
             saved::store(&self.run_dir, &highest).map_err(|why| failed("save the highest epoch", &why))?;
         }
-        let makes_or_moves = matches!(order.op, Op::Initdb | Op::Clone(_) | Op::SetAside);
-        if !makes_or_moves && self.settings.postgres.data_dir.join("PG_VERSION").exists() {
+        let data_dir = &self.settings.postgres.data_dir;
+        if order.op.replaces() || !data_dir.join("PG_VERSION").exists() {
+            return Ok(());
+        }
+        let known = saved::read(data_dir).map_err(|why| failed("read what was saved", &why))?;
+        if known.unwrap_or_default().copy == order.saved.copy {
             let identity = serde_json::to_value(&order.saved).map_err(|why| failed("save", &why))?;
             self.postgres.set_identity(&identity).map_err(failure)?;
         }
@@ -226,7 +233,7 @@ impl Local {
     }
 
     /// Looks at the instance, and tells the board what only others want to know.
-    async fn look(&self) -> Instance {
+    async fn look(&self) -> Found {
         let until = now() + LOOK;
         let below = Below { guard: &self.guard, epoch: Epoch(0), until };
         // Asking the server is cheaper than searching the process table; that it is gone is told by the guard.
@@ -235,7 +242,7 @@ impl Local {
             Some(standing) => Ok(Ok(Box::new(standing))),
             None => self.postgres.look(&below, instant(until)).await,
         };
-        let (instance, details) = match looked {
+        let (mut instance, details) = match looked {
             Ok(Ok(standing)) => (self.running(&standing), details(&standing)),
             Ok(Err(found)) => (at_rest(found), Details::default()),
             Err(error) => {
@@ -243,13 +250,18 @@ impl Local {
                 (Instance::Unknown, Details::default())
             }
         };
+        let saved =
+            self.saved().inspect_err(|error| tracing::warn!("could not look at the instance: {error:#}"));
+        if saved.is_err() {
+            instance = Instance::Unknown;
+        }
         self.runs.set(instance.runs());
         self.board.look().details = Details { guard_weak: self.guard.weak(), ..details };
         if self.last.borrow().runs() != instance.runs() || !same_kind(&self.last.borrow(), &instance) {
             self.changed.set(now());
         }
         self.last.replace(instance.clone());
-        instance
+        Found { instance, saved: saved.ok() }
     }
 
     fn running(&self, standing: &Probe) -> Instance {
@@ -288,9 +300,9 @@ impl primacy_driver::Postgres for Local {
             done = self.carry_out(&order) => done.err(),
             () = BootClock.sleep_until(order.until) => Some(Failure::TimedOut),
         };
-        let instance = self.look().await;
+        let found = self.look().await;
         self.changed.set(now());
-        let failure = match (&instance, failure) {
+        let failure = match (&found.instance, failure) {
             (Instance::Primary { data, .. }, Some(_))
                 if order.op == Op::Promote && data.position.epoch != order.epoch =>
             {
@@ -298,10 +310,10 @@ impl primacy_driver::Postgres for Local {
             }
             (_, failure) => failure,
         };
-        Performed { failure, instance }
+        Performed { failure, found }
     }
 
-    async fn report(&self) -> Instance {
+    async fn report(&self) -> Found {
         tokio::select! {
             biased;
             () = self.guard.exit() => self.changed.set(now()),
@@ -353,16 +365,16 @@ fn failure(error: Error) -> Failure {
     }
 }
 
-fn at_rest(found: Found) -> Instance {
+fn at_rest(found: AtRest) -> Instance {
     match found {
-        Found::Absent => Instance::Absent,
-        Found::Foreign(primacy_postgres::Foreign::NotPostgres) => Instance::Foreign(Foreign::NotPostgres),
-        Found::Foreign(primacy_postgres::Foreign::OtherVersion) => Instance::Foreign(Foreign::OtherVersion),
-        Found::Incomplete(why) => {
+        AtRest::Absent => Instance::Absent,
+        AtRest::Foreign(primacy_postgres::Foreign::NotPostgres) => Instance::Foreign(Foreign::NotPostgres),
+        AtRest::Foreign(primacy_postgres::Foreign::OtherVersion) => Instance::Foreign(Foreign::OtherVersion),
+        AtRest::Incomplete(why) => {
             tracing::warn!(why, "the data directory is incomplete");
             Instance::Incomplete
         }
-        Found::Present(present) => Instance::Stopped {
+        AtRest::Present(present) => Instance::Stopped {
             data: data(present.system_id, present.position, &present.forks),
             clean: present.clean,
             signal: present.signal,

@@ -83,7 +83,7 @@ impl Node {
 
 #[cfg(test)]
 mod tests {
-    use crate::instance::{Data, Instance, Performed, Saved};
+    use crate::instance::{Data, Found, Instance, Performed, Saved};
     use crate::store::{Beat, Record, Reign, Request, Response, Rule, View};
     use crate::{
         Boot, Config, CopyId, Effect, Epoch, Guard, Input, Lsn, Node, Nonce, Position, Revision, Span,
@@ -137,7 +137,8 @@ mod tests {
                     Input::Answered(id, Response::Transact(crate::store::Answer::Committed(Revision(8))))
                 }
                 Effect::Postgres(id, _) => {
-                    Input::Performed(id, Performed { failure: None, instance: primary() })
+                    let found = Found { instance: primary(), saved: None };
+                    Input::Performed(id, Performed { failure: None, found })
                 }
                 Effect::Arm { epoch, until } => Input::Guard(Guard::Armed { epoch, until }),
                 Effect::Reply(..) | Effect::Tell(_) | Effect::Exit => continue,

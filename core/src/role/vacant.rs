@@ -114,9 +114,12 @@ impl Node {
 
 #[cfg(test)]
 mod tests {
-    use crate::instance::{Data, Instance, Op, Order, Performed, Saved};
-    use crate::store::{Answer, Initialize, Record, Request, Response, View};
-    use crate::{Boot, Config, CopyId, Effect, Guard, Input, Node, Position, Revision, Span, SystemId, Time};
+    use crate::instance::{Data, Failure, Found, Instance, Op, Order, Performed, Saved};
+    use crate::store::{Answer, Initialize, News, Record, Request, Response, View};
+    use crate::{
+        Boot, Config, CopyId, Effect, Epoch, Guard, Input, Node, Nonce, Position, Revision, Span, SystemId,
+        Time,
+    };
     use alloc::sync::Arc;
     use alloc::vec::Vec;
 
@@ -141,7 +144,7 @@ mod tests {
                     Input::Answered(id, Response::Read(Some(view.clone())))
                 }
                 Effect::Postgres(id, Order { op: Op::Look, .. }) => {
-                    Input::Performed(id, Performed { failure: None, instance: instance.clone() })
+                    Input::Performed(id, Performed { failure: None, found: looked(instance, None) })
                 }
                 other => {
                     left.push(other);
@@ -151,6 +154,15 @@ mod tests {
             effects.extend(node.handle(NOW, input));
         }
         (node, left)
+    }
+
+    fn looked(instance: &Instance, saved: Option<Saved>) -> Found {
+        Found { instance: instance.clone(), saved }
+    }
+
+    fn made() -> Instance {
+        let data = Data { system: SystemId(1), position: Position::default(), forks: Arc::default() };
+        Instance::Stopped { data, clean: true, signal: false }
     }
 
     fn asks_for_the_store(effects: &[Effect]) -> bool {
@@ -172,10 +184,8 @@ mod tests {
 
     #[test]
     fn a_bootstrap_interrupted_after_initdb_goes_on_with_what_was_made() {
-        let made = Saved { copy: CopyId(1), ..Saved::default() };
-        let data = Data { system: SystemId(1), position: Position::default(), forks: Arc::default() };
-        let stopped = Instance::Stopped { data, clean: true, signal: false };
-        let (mut node, mut asked) = begun("a", made, claimed_by("a"), &stopped);
+        let saved = Saved { copy: CopyId(1), ..Saved::default() };
+        let (mut node, mut asked) = begun("a", saved, claimed_by("a"), &made());
         assert_eq!(node.role().word(), "vacant");
         let Some(Effect::Store { id, request: Request::Transact(_), .. }) = asked.pop() else {
             panic!("no claim: {asked:?}")
@@ -183,5 +193,37 @@ mod tests {
         let claims =
             node.handle(NOW, Input::Answered(id, Response::Transact(Answer::Committed(Revision(3)))));
         assert_eq!(node.role().word(), "claiming", "{claims:?}");
+    }
+
+    #[test]
+    fn a_directory_whose_making_was_not_heard_of_is_known_by_what_lies_beside_it() {
+        let (mut node, mut asked) = begun("a", Saved::default(), claimed_by("a"), &Instance::Absent);
+        let Some(Effect::Store { id, .. }) = asked.pop() else { panic!("no claim: {asked:?}") };
+        let claimed = Response::Transact(Answer::Committed(Revision(3)));
+        let ordered = node.handle(NOW, Input::Answered(id, claimed)).pop();
+        let Some(Effect::Postgres(id, Order { op: Op::Initdb, saved, .. })) = ordered else {
+            panic!("no order: {ordered:?}")
+        };
+        let late =
+            Performed { failure: Some(Failure::TimedOut), found: looked(&made(), Some(saved.clone())) };
+        let _ = node.handle(NOW, Input::Performed(id, late));
+        assert_eq!(*node.saved(), saved);
+        assert_eq!(node.role().word(), "claiming");
+        // Another member's cluster: an unused directory is moved aside for it, a used one freezes its node.
+        let claim = Initialize { by: "b".into(), boot: Boot(1), system: Some(SystemId(2)), foreign: false };
+        let news = News::Changed(Revision(4), alloc::vec![Record::Initialize(claim)]);
+        let _ = node.handle(NOW, Input::News(news));
+        assert_eq!(node.needs_operator(), None);
+    }
+
+    #[test]
+    fn what_a_node_knows_of_its_copy_is_not_undone_by_what_is_durable() {
+        let durable =
+            Saved { copy: CopyId(1), lineage: alloc::vec![(Epoch(1), Nonce(10))], highest: Epoch(1) };
+        let newer =
+            Saved { lineage: alloc::vec![(Epoch(1), Nonce(10)), (Epoch(2), Nonce(20))], ..durable.clone() };
+        let (mut node, _) = begun("a", newer.clone(), View::default(), &made());
+        let _ = node.handle(NOW, Input::Instance(looked(&made(), Some(durable))));
+        assert_eq!(*node.saved(), newer);
     }
 }

@@ -3,7 +3,7 @@
 use super::promises::Promises;
 use super::stage::Stage;
 use crate::world::event::HostId;
-use primacy_core::instance::{Instance, Performed};
+use primacy_core::instance::{Found, Performed};
 use primacy_core::store::{News, Response};
 use primacy_core::{Boot, Command, Effect, Epoch, Guard, Input, Node, OpId, RequestId, Time};
 use std::cell::{Cell, RefCell};
@@ -45,7 +45,7 @@ pub(super) struct Inbox {
     pub guard: VecDeque<Guard>,
     /// Somebody wants to know how the instance is.
     pub looking: bool,
-    pub instance: Option<Instance>,
+    pub found: Option<Found>,
     pub news: VecDeque<News>,
     pub commands: VecDeque<(RequestId, Command)>,
 }
@@ -136,7 +136,7 @@ impl Inbox {
                 }
                 _ => self.guard.push_back(guard),
             },
-            Input::Instance(instance) if self.looking => self.instance = Some(instance),
+            Input::Instance(found) if self.looking => self.found = Some(found),
             Input::Instance(_) => {}
             Input::News(news) => self.news.push_back(news),
             Input::Operator(request, command) => self.commands.push_back((request, command)),

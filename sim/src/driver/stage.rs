@@ -103,6 +103,13 @@ impl Stage {
     pub fn act(&self, what: impl FnOnce(&mut World, &mut Trail)) {
         let mut run = self.run.borrow_mut();
         run.act(self.now(), what);
+        for (life, one) in self.lives.borrow().iter().zip(&run.world.hosts) {
+            if let Some(life) = life
+                && !one.listens()
+            {
+                life.go(Pace::Rests);
+            }
+        }
         if let Some((until, waker)) = &*self.conductor.borrow()
             && run.due().is_none_or(|at| at < *until)
         {

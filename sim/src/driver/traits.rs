@@ -2,7 +2,7 @@
 
 use super::life::{Inbox, Life};
 use primacy_core::effect::Reply;
-use primacy_core::instance::{Instance, Order, Performed};
+use primacy_core::instance::{Found, Order, Performed};
 use primacy_core::store::{News, Request, Response};
 use primacy_core::{Command, Effect, Epoch, Event, Guard, Input, Node, OpId, RequestId, Time};
 use primacy_driver::{ARM_PATIENCE, Clock, ORDER_GRACE, Outside, Postgres, Store};
@@ -59,22 +59,22 @@ impl Postgres for Life {
         self.stage.carry_out(self.host, Effect::Postgres(id, order));
         let (_, performed) = self.when(|inbox| inbox.done.take_if(|(done, _)| *done == id)).await;
         self.may_hang().await;
-        Performed { instance: self.stage.look(|run| run.world.instance(self.host)), ..performed }
+        Performed { found: self.stage.look(|run| run.world.found(self.host)), ..performed }
     }
 
     /// Looks take a moment, and what they say may be old by then; only the newest counts.
-    async fn report(&self) -> Instance {
+    async fn report(&self) -> Found {
         let orders = self.promises.borrow().orders();
         self.inbox.borrow_mut().looking = true;
         let _looked = AtEnd(|| {
             let mut inbox = self.inbox.borrow_mut();
-            (inbox.looking, inbox.instance) = (false, None);
+            (inbox.looking, inbox.found) = (false, None);
         });
-        self.when(|inbox| inbox.instance.is_some().then_some(())).await;
+        self.when(|inbox| inbox.found.is_some().then_some(())).await;
         self.stage.sleep_between(1_000, 20_000).await;
-        let instance = self.when(|inbox| inbox.instance.take()).await;
+        let found = self.when(|inbox| inbox.found.take()).await;
         self.demand_fresh_look(orders);
-        instance
+        found
     }
 
     async fn arm(&self, epoch: Epoch, until: Time) -> Guard {

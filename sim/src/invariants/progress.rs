@@ -1,5 +1,5 @@
 //! I10: if all is mended and stays so, there is exactly one writable primary within a bound, and everybody else
-//! streams from it.
+//! streams from it. Everybody knows its own copy of the data.
 
 use crate::world::World;
 use crate::world::event::HostId;
@@ -22,6 +22,12 @@ pub fn healthy(world: &World) -> Result<HostId, String> {
     };
     if primaries.next().is_some() {
         return Err("there is more than one primary".into());
+    }
+    for (host, one) in all() {
+        if one.node().is_some_and(|node| node.saved().copy != one.saved.copy) {
+            let me = &world.setup.configs[usize::from(host)].me;
+            return Err(format!("{me} takes its copy of the data for another one"));
+        }
     }
     for (host, one) in all().filter(|(host, _)| *host != primary) {
         let me = &world.setup.configs[usize::from(host)].me;

@@ -42,11 +42,7 @@ impl World {
         let (before, kind) = (node.role().word(), word(&input));
         let effects = node.handle(now, input);
         trail.moves.push((before, kind, node.role().word()));
-        let asks = effects.iter().any(|effect| matches!(effect, Effect::Store { .. }));
         self.carry_out(host, effects, trail);
-        if asks && self.hosts[usize::from(host)].freezes_asking {
-            self.agent_freezes(host);
-        }
         if let Agent::Up(node) = &self.hosts[usize::from(host)].agent
             && node.deadline(now).is_some()
         {
@@ -63,13 +59,14 @@ impl World {
 
     /// An agent outside has given its node an input, and this is how the node is now.
     pub fn handled(&mut self, host: HostId, input: &Input, node: &Node, trail: &mut Trail) {
-        let Agent::Up(copy) = &mut self.host(host).agent else { return };
+        let (Agent::Up(copy) | Agent::Frozen(copy)) = &mut self.host(host).agent else { return };
         trail.moves.push((copy.role().word(), word(input), node.role().word()));
         **copy = node.clone();
     }
 
     /// Carries out what a node asks for.
     pub fn carry_out(&mut self, host: HostId, effects: Vec<Effect>, trail: &mut Trail) {
+        let asks = effects.iter().any(|effect| matches!(effect, Effect::Store { .. }));
         for effect in effects {
             match effect {
                 Effect::Store { id, until, request } => {
@@ -94,6 +91,9 @@ impl World {
                     return;
                 }
             }
+        }
+        if asks && self.hosts[usize::from(host)].freezes_asking {
+            self.agent_freezes(host);
         }
     }
 

@@ -184,7 +184,7 @@ impl World {
         if let Some((op, _)) = &one.order {
             events.push(Event::Perform(host, *op));
             if may(self.spent.fails, self.setup.bounds.fails) {
-                events.push(Event::Fail(host, *op));
+                events.extend([Event::Fail(host, *op), Event::Unheard(host, *op)]);
             }
         }
         if one.postgres.orphans {
@@ -294,7 +294,7 @@ impl World {
             }
             Event::Commit(_) => count(&mut spent.commits, bounds.commits),
             Event::Operate(..) => count(&mut spent.switchovers, bounds.switchovers),
-            Event::Fail(..) => count(&mut spent.fails, bounds.fails),
+            Event::Fail(..) | Event::Unheard(..) => count(&mut spent.fails, bounds.fails),
             _ => {}
         }
     }

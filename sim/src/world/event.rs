@@ -40,6 +40,9 @@ pub enum Event {
     Perform(HostId, OpId),
     /// This order, if it is still under way, fails.
     Fail(HostId, OpId),
+    /// This order, if it is still under way, is carried out, and counts as failed all the same: its answer came too
+    /// late, or not at all.
+    Unheard(HostId, OpId),
     /// The guard kills the instance at its deadline.
     GuardFires(HostId),
     /// The agent takes its regular look at the instance.

@@ -158,6 +158,7 @@ impl World {
             Event::Expire(host, op) => self.expire(*host, *op, trail),
             Event::Perform(host, op) => self.perform(*host, *op, trail),
             Event::Fail(host, op) => self.fail(*host, *op, trail),
+            Event::Unheard(host, op) => self.perform_unheard(*host, *op, trail),
             Event::GuardFires(host) => self.guard_fires(*host, trail),
             Event::Look(host) => self.look(*host, trail),
             Event::Replicate(host) => self.replicate(*host, trail),

@@ -4,7 +4,7 @@ use super::event::{Event, HostId, Site};
 use super::host::{Cargo, Warden};
 use super::postgres::{Data, Process, Timeline};
 use super::{Trail, World};
-use primacy_core::instance::{self, Failure, Instance, Op, Order, Performed};
+use primacy_core::instance::{self, Failure, Found, Instance, Op, Order, Performed, Saved};
 use primacy_core::{Epoch, Input, Lsn, OpId, Position};
 use std::collections::BTreeMap;
 
@@ -16,6 +16,19 @@ impl World {
         }
         let Some((_, order)) = self.host(host).order.take_if(|(id, _)| *id == op) else { return false };
         let failure = self.carry(host, &order, trail).err();
+        self.conclude(host, op, failure, trail);
+        true
+    }
+
+    /// Carries out the order under way, and lets it count as failed.
+    pub(crate) fn perform_unheard(&mut self, host: HostId, op: OpId, trail: &mut Trail) -> bool {
+        if !self.hosts[usize::from(host)].awake() {
+            return false;
+        }
+        let Some((_, order)) = self.host(host).order.take_if(|(id, _)| *id == op) else { return false };
+        let failure = self.carry(host, &order, trail).err().unwrap_or(Failure::TimedOut);
+        // A kill is tried until nothing is left.
+        let failure = Some(failure).filter(|_| order.op != Op::Kill);
         self.conclude(host, op, failure, trail);
         true
     }
@@ -52,7 +65,7 @@ impl World {
     }
 
     fn conclude(&mut self, host: HostId, op: OpId, failure: Option<Failure>, trail: &mut Trail) {
-        let performed = Performed { failure, instance: self.instance(host) };
+        let performed = Performed { failure, found: self.found(host) };
         self.send(host, Cargo::Done(op, performed), trail);
     }
 
@@ -69,8 +82,8 @@ impl World {
                 return Err(Failure::TooLate);
             }
         }
-        if !matches!(order.op, Op::Initdb | Op::Clone(_) | Op::SetAside) {
-            self.host(host).saved = order.saved.clone();
+        if !order.op.replaces() {
+            self.save(host, &order.saved);
         }
         match &order.op {
             Op::Look => Ok(()),
@@ -94,6 +107,16 @@ impl World {
                 self.host(host).postgres.die();
                 Ok(())
             }
+        }
+    }
+
+    /// What describes a copy isn't written to another one.
+    fn save(&mut self, host: HostId, saved: &Saved) {
+        let one = self.host(host);
+        if one.saved.copy == saved.copy {
+            one.saved = saved.clone();
+        } else {
+            one.saved.highest = one.saved.highest.max(saved.highest);
         }
     }
 
@@ -227,7 +250,11 @@ impl World {
     }
 
     /// The agent's look at its instance, by itself or after an order.
-    pub fn instance(&self, host: HostId) -> Instance {
+    pub fn found(&self, host: HostId) -> Found {
+        Found { instance: self.instance(host), saved: Some(self.hosts[usize::from(host)].saved.clone()) }
+    }
+
+    pub(crate) fn instance(&self, host: HostId) -> Instance {
         let postgres = &self.hosts[usize::from(host)].postgres;
         let Some(data) = &postgres.data else { return Instance::Absent };
         let shown = instance::Data { system: data.system, position: data.position(), forks: data.forks() };
@@ -265,7 +292,7 @@ impl World {
         if one.postgres.process == Process::Down {
             one.postgres.orphans = false;
         }
-        let instance = self.instance(host);
-        self.hand(host, Input::Instance(instance), trail)
+        let found = self.found(host);
+        self.hand(host, Input::Instance(found), trail)
     }
 }
