@@ -122,7 +122,6 @@ impl fmt::Display for Refusal {
             Refusal::NotStreaming => "the candidate doesn't stream from the primary",
             Refusal::TooFarBehind => "the candidate lags by more than the bound",
             Refusal::NotEligible => "the candidate must not become primary",
-            Refusal::StopFailed => "PostgreSQL could not be stopped in order",
         })
     }
 }

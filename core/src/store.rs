@@ -144,8 +144,6 @@ pub enum Refusal {
     TooFarBehind,
     /// The named member must not become primary.
     NotEligible,
-    /// PostgreSQL could not be stopped in an orderly way.
-    StopFailed,
 }
 
 /// The key by which other tools find the primary: a mirror of the reign that hangs on a lease of the store.

@@ -5,7 +5,6 @@ use crate::board::Board;
 use crate::store::directory::Directory;
 use axum::http::StatusCode;
 use primacy_core::effect::Reply;
-use primacy_core::store::Refusal;
 use primacy_core::{Command, Name};
 use serde_json::Value;
 
@@ -80,12 +79,7 @@ fn answer(reply: &Reply, candidate: Option<&str>) -> Answer {
             }
             Some(_) | None => (StatusCode::OK, format!("Successfully switched over to \"{name}\"")),
         },
-        Reply::Refused(why) => match why {
-            Refusal::NoCandidate | Refusal::NotStreaming | Refusal::TooFarBehind | Refusal::NotEligible => {
-                (StatusCode::PRECONDITION_FAILED, format!("{no_good} ({why})"))
-            }
-            Refusal::StopFailed => (StatusCode::SERVICE_UNAVAILABLE, format!("Switchover failed ({why})")),
-        },
+        Reply::Refused(why) => (StatusCode::PRECONDITION_FAILED, format!("{no_good} ({why})")),
         Reply::NoPrimary => {
             (StatusCode::SERVICE_UNAVAILABLE, "Switchover failed (there is no primary)".to_owned())
         }
@@ -106,6 +100,7 @@ fn answer(reply: &Reply, candidate: Option<&str>) -> Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use primacy_core::store::Refusal;
 
     #[test]
     fn a_switchover_names_the_leader_it_leaves() {
