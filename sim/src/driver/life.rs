@@ -2,6 +2,8 @@
 
 use super::promises::Promises;
 use super::stage::Stage;
+use crate::invariants::Violation;
+use crate::run::message;
 use crate::world::event::HostId;
 use primacy_core::instance::{Found, Performed};
 use primacy_core::store::{News, Response};
@@ -9,6 +11,7 @@ use primacy_core::{Boot, Command, Effect, Epoch, Guard, Input, Node, OpId, Reque
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
@@ -71,13 +74,18 @@ impl Life {
         let exit = poll_fn(|cx| {
             self.waker.replace(Some(cx.waker().clone()));
             match self.pace.get() {
-                Pace::Runs => {
-                    let polled = running.as_mut().poll(cx).map(Some);
-                    if polled.is_pending() {
+                Pace::Runs => match catch_unwind(AssertUnwindSafe(|| running.as_mut().poll(cx))) {
+                    Ok(Poll::Pending) => {
                         self.demand_rest();
+                        Poll::Pending
                     }
-                    polled
-                }
+                    Ok(Poll::Ready(exit)) => Poll::Ready(Some(exit)),
+                    Err(panic) => {
+                        let what = message(panic.as_ref());
+                        self.stage.look(|run| run.blame(Violation { id: "assertion", what }));
+                        Poll::Ready(None)
+                    }
+                },
                 Pace::Rests => Poll::Pending,
                 Pace::Over => Poll::Ready(None),
             }

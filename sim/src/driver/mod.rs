@@ -12,14 +12,12 @@ mod promises;
 mod stage;
 mod traits;
 
-use crate::invariants::Violation;
 use crate::plan::Plan;
-use crate::run::{Outcome, Run, message};
+use crate::run::{Outcome, Run};
 use madsim::runtime::Runtime;
 use stage::Stage;
 
-/// Runs a plan to its end, or to the first violation. An agent that panics takes the run with it, and its story; what is
-/// left is the message.
+/// Runs a plan to its end, or to the first violation. An agent that panics is one.
 pub fn run(seed: u64, plan: &Plan, with_story: bool) -> Outcome {
     let whole = plan.clone();
     // The order of hash maps and other things that hang on a thread are the same only on a fresh one.
@@ -27,11 +25,7 @@ pub fn run(seed: u64, plan: &Plan, with_story: bool) -> Outcome {
         let runtime = Runtime::with_seed_and_config(seed, madsim::Config::default());
         runtime.block_on(conduct(Run::new(seed, &whole, true, with_story)))
     });
-    thread.join().unwrap_or_else(|panic| {
-        let mut empty = Run::new(seed, plan, true, false);
-        empty.blame(Violation { id: "assertion", what: message(panic.as_ref()) });
-        empty.end()
-    })
+    thread.join().expect("only agents panic, and that is noticed")
 }
 
 async fn conduct(run: Run) -> Outcome {
