@@ -60,8 +60,11 @@ number! {
 
 impl Epoch {
     /// The epoch after this one.
+    ///
+    /// # Panics
+    /// After the last number that PostgreSQL has for a timeline.
     pub fn next(self) -> Epoch {
-        Epoch(self.0 + 1)
+        Epoch(self.0.checked_add(1).expect("timelines left"))
     }
 }
 

@@ -143,8 +143,7 @@ impl Node {
         for key in wanted.iter().map(Record::key).filter(|key| *key != Key::Reign) {
             compare.push((key.clone(), self.view.revision(&key)));
         }
-        let end = self.instance.data().map_or(Lsn(0), |data| data.position.lsn);
-        let mut put = vec![Record::Beat(Beat { epoch, end })];
+        let mut put = vec![Record::Beat(Beat { epoch, end: self.end_of(epoch) })];
         put.extend(wanted);
         let id = self.new_op();
         let sending = Sending { id, sent: out.now, floor: self.view.as_of, put: put.clone() };
@@ -153,6 +152,14 @@ impl Node {
         }
         let until = out.now + self.config.store_patience;
         out.push(Effect::Store { id, until, request: Request::Transact(Txn { compare, put }) });
+    }
+
+    /// The end of this reign's WAL, as far as it was ever published: whoever stands later is measured against it, so an
+    /// instance that can't be looked at just now doesn't take it back.
+    fn end_of(&self, epoch: Epoch) -> Lsn {
+        let published = self.view.beat.as_ref().filter(|beat| beat.epoch == epoch);
+        let published = published.map_or(Lsn(0), |beat| beat.end);
+        self.instance.data().map_or(published, |data| data.position.lsn.max(published))
     }
 
     /// Takes the answer to the beat under way.

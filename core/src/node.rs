@@ -409,6 +409,9 @@ impl Node {
                 if lane.op == Op::Kill {
                     self.guard_lost = false;
                 }
+                if self.instance == Instance::Unknown {
+                    self.order_again = out.now + self.config.retry_after;
+                }
                 self.op_done(out, lane.op);
             }
             Some(why) => {
@@ -453,10 +456,7 @@ impl Node {
             | Op::Checkpoint
             | Op::Stop => self.config.instance_patience,
         };
-        let mut until = out.now + patience;
-        if op == Op::Stop {
-            until = self.fence().map_or(until, |fence| fence.min(until));
-        }
+        let until = out.now + patience;
         let start_by = if op.opens() { self.fence().unwrap_or(out.now) } else { until };
         let saved = self.saved_with(&op);
         let epoch = self.lease.as_ref().map_or(self.saved.highest, |lease| lease.epoch);

@@ -50,8 +50,10 @@ impl Node {
             (Kind::Resume, Some(reign)) => (reign.epoch, reign.nonce),
             (Kind::Resume | Kind::First | Kind::Takeover(_), _) => {
                 let known = reign.map_or(Epoch(0), |reign| reign.epoch);
+                let recorded = self.view.epochs.last_key_value().map_or(Epoch(0), |(epoch, _)| *epoch);
                 let written = if kind == Kind::First { Epoch(0) } else { position.epoch };
-                (known.max(self.saved.highest).max(written).next(), Nonce(self.draw()))
+                let highest = known.max(recorded).max(self.saved.highest).max(written);
+                (highest.next(), Nonce(self.draw()))
             }
         };
         if let Kind::Takeover(right) = kind {
@@ -111,6 +113,9 @@ impl Node {
             return Some(self.won(out, &claim));
         }
         if self.lease_revisions() != claim.base || self.frozen.is_some() {
+            if self.is_late_beat(&claim) {
+                return Some(Role::Starting);
+            }
             if let Some(reign) = &self.view.reign {
                 out.tell(Event::LostElection { to: reign.holder.clone() });
             }
@@ -120,6 +125,12 @@ impl Node {
             self.send_claim(out, &claim);
         }
         None
+    }
+
+    /// Whether nothing came in the way of resuming but the last beat of the agent before: the reign is still as it was.
+    fn is_late_beat(&self, claim: &Claim) -> bool {
+        let same = self.view.reign.as_ref().is_some_and(|reign| reign.revision == claim.base.0);
+        claim.kind == Kind::Resume && same && self.frozen.is_none()
     }
 
     /// Whether the store shows this claim as applied. A reign that is resumed looks the same before, so it must also

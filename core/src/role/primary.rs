@@ -60,7 +60,7 @@ impl Node {
     fn serve(&mut self, out: &mut Out) {
         let wish = self.wish();
         if self.exiting && wish.is_none() {
-            return self.leave(out, Why::Exit);
+            return self.order(out, Op::Checkpoint);
         }
         let Some(wish) = wish else { return };
         let Role::Primary(reigning) = &self.role else { return };
@@ -91,12 +91,14 @@ impl Node {
         (wish.epoch == epoch && wish.refused.is_none()).then(|| Switchover::clone(&wish.value))
     }
 
-    /// The checkpoint before a switchover is written (or failed, which only makes the stop longer).
+    /// The checkpoint before a stop is written (or failed, which only makes the stop longer).
     pub(crate) fn checkpointed(&mut self, out: &mut Out) {
-        if let Role::Primary(Reigning { handing: Some(to), .. }) = &self.role {
-            let to = Some(to.clone());
-            out.tell(Event::HandsOver { to: to.clone() });
-            self.leave(out, Why::HandOver(to));
+        let Role::Primary(reigning) = &self.role else { return };
+        if let Some(to) = reigning.handing.clone() {
+            out.tell(Event::HandsOver { to: Some(to.clone()) });
+            self.leave(out, Why::HandOver(Some(to)));
+        } else if self.exiting {
+            self.leave(out, Why::Exit);
         }
     }
 

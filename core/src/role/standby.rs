@@ -60,8 +60,8 @@ impl Node {
 
     fn in_recovery(&mut self, out: &mut Out, data: Data, source: Option<(Name, Epoch)>) -> Option<Role> {
         if self.look && self.lane.is_none() {
-            self.look = false;
             self.order(out, Op::Look);
+            self.look = self.lane.is_none();
         }
         if let Some(role) = self.stand_if_due(out) {
             return Some(role);
