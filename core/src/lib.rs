@@ -44,6 +44,6 @@ pub use effect::Effect;
 pub use event::Event;
 pub use ids::{Boot, CopyId, Epoch, Lsn, Name, Nonce, OpId, Position, RequestId, Revision, SystemId};
 pub use input::{Command, Guard, Input};
-pub use node::Node;
+pub use node::{Node, Timer};
 pub use role::Role;
 pub use time::{Span, Time};
