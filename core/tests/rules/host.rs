@@ -490,13 +490,11 @@ fn after(before: &Instance, order: &Order, store: &View) -> Instance {
         }
         Op::CloseSources => Instance::Standby { data: known(), source: None, streaming: false },
         Op::Promote => Instance::Primary { data: promoted(known(), order.epoch), followers: BTreeMap::new() },
-        Op::Stop | Op::Kill => match data {
-            Some(data) => {
-                let clean = order.op == Op::Stop;
-                Instance::Stopped { data, clean, signal: !matches!(before, Instance::Primary { .. }) }
-            }
-            None => before.clone(),
-        },
+        Op::Stop | Op::Kill if before.runs() => {
+            let (clean, signal) = (order.op == Op::Stop, matches!(before, Instance::Standby { .. }));
+            Instance::Stopped { data: known(), clean, signal }
+        }
+        Op::Stop | Op::Kill => before.clone(),
     }
 }
 
