@@ -1,1 +1,158 @@
-//! To come.
+//! What PostgreSQL is ordered, by when, and what is durable before.
+
+use crate::host::*;
+use primacy_core::instance::{Failure, Instance, Op, Saved};
+use primacy_core::store::{Record, Switchover};
+use primacy_core::{Effect, Epoch, Event, Input, Timer};
+
+#[test]
+fn an_order_says_by_when_it_has_to_begin_and_to_end_and_what_to_keep_beside_the_data() {
+    let mut b = Host::standby();
+    let effects = b.sees(stopped(at(2, 200)));
+    let start = b.order();
+    let order = primacy_core::instance::Order {
+        op: Op::StartStandby,
+        epoch: Epoch(2),
+        start_by: b.now + secs(60),
+        until: b.now + secs(60),
+        saved: saved("b", &[1, 2]),
+    };
+    assert_eq!(effects, [Effect::Postgres(start.id, order)]);
+}
+
+#[test]
+fn a_kill_has_twice_the_time_that_killing_may_take() {
+    let mut b = Host::standby();
+    b.sees(writable(at(3, 1), &[]));
+    assert_eq!(b.order().order.until, b.now + secs(1));
+}
+
+#[test]
+fn a_stop_of_a_holder_ends_at_its_fence_and_that_of_a_standby_after_its_patience() {
+    let mut b = Host::standby();
+    b.command(primacy_core::Command::Shutdown);
+    assert_eq!(b.order().order.until, b.now + secs(60));
+    let mut settings = config("a");
+    settings.instance_patience = secs(1);
+    let mut a = Host::primary_with(settings);
+    a.command(primacy_core::Command::Shutdown);
+    let stop = a.order();
+    assert_eq!(
+        (stop.order.until, stop.order.start_by),
+        (a.now + secs(1), a.now + secs(1)),
+        "whichever is first"
+    );
+}
+
+#[test]
+fn an_order_belongs_to_the_reign_that_is_held_or_else_to_the_highest_that_was_seen() {
+    let mut a = Host::primary();
+    a.sees(Instance::Unknown);
+    assert_eq!(a.order().order.epoch, Epoch(2));
+    let past = Saved { highest: Epoch(2), ..saved("b", &[1]) };
+    let mut b = Host::new(config("b"), past, reign_of_a(2), stopped(at(1, 100)));
+    b.input(Input::Wake);
+    assert_eq!(b.order().order.epoch, Epoch(2));
+}
+
+#[test]
+fn one_order_at_a_time_and_its_answer_counts_once() {
+    let mut b = Host::standby();
+    b.sees(stopped(at(2, 200)));
+    let start = b.order();
+    assert_eq!(b.input(Input::Wake), []);
+    b.done(&start);
+    let follow = b.order();
+    b.postgres = Instance::Absent;
+    assert_eq!(b.failed(&start, Failure::TimedOut), [], "an answer to another order");
+    b.postgres = in_recovery(at(2, 200));
+    b.done(&follow);
+    assert_eq!((b.role(), b.op()), ("standby", None));
+}
+
+#[test]
+fn no_two_effects_have_the_same_number() {
+    let mut b = Host::standby();
+    b.sees(stopped(at(2, 200)));
+    b.input(Input::News(primacy_core::store::News::Interrupted));
+    let (start, read) = (b.order(), b.read());
+    assert_ne!(start.id, read.id);
+}
+
+#[test]
+fn a_look_from_before_an_orders_answer_is_not_believed() {
+    let mut b = Host::standby();
+    b.sees(stopped(at(2, 200)));
+    let start = b.order();
+    assert_eq!(b.input(Input::Instance(Instance::Absent)), []);
+    b.done(&start);
+    assert!(b.node.instance().runs());
+}
+
+#[test]
+fn a_failed_order_is_told_and_given_again_after_a_pause() {
+    let mut b = Host::standby();
+    b.sees(stopped(at(2, 200)));
+    let start = b.order();
+    let why = Failure::TimedOut;
+    let told = Event::Failed { op: Op::StartStandby, why: why.clone() };
+    assert_eq!(b.failed(&start, why), [Effect::Tell(told)]);
+    assert_eq!(b.node.deadline(b.now), Some((b.now + ms(100), Timer::Again)));
+    b.wake_at(b.now + ms(100) - us(1));
+    assert_eq!(b.op(), None);
+    b.wake_at(b.now + us(1));
+    assert_eq!(b.op(), Some(&Op::StartStandby));
+}
+
+#[test]
+fn a_kill_takes_the_place_of_what_is_under_way_and_is_not_given_twice() {
+    let mut a = Host::primary();
+    a.news([Record::Switchover(Switchover { epoch: Epoch(2), to: None, refused: None })]);
+    a.sees(writable(at(2, 100), &[]));
+    a.command(primacy_core::Command::Shutdown);
+    a.ordered = None;
+    a.news([Record::Reign(reign(3, "b"))]);
+    assert_eq!(a.op(), Some(&Op::Kill), "in place of the stop");
+    a.ordered = None;
+    a.input(Input::Wake);
+    assert_eq!(a.op(), None);
+}
+
+#[test]
+fn after_a_failed_kill_there_is_a_pause() {
+    let mut b = Host::standby();
+    b.sees(writable(at(3, 1), &[]));
+    let kill = b.order();
+    b.failed(&kill, Failure::TimedOut);
+    assert_eq!(b.op(), None);
+    b.pass_pause();
+    assert_eq!(b.op(), Some(&Op::Kill));
+}
+
+#[test]
+fn during_the_pause_nothing_else_is_ordered_and_nothing_told() {
+    let mut b = Host::standby();
+    b.sees(stopped(at(2, 200)));
+    let start = b.order();
+    b.failed(&start, Failure::TimedOut);
+    b.told();
+    b.sees(in_recovery(at(2, 200)));
+    assert_eq!((b.told(), b.op()), (vec![], None));
+    b.pass_pause();
+    assert_eq!(b.told(), [Event::Follows { source: "a".into(), epoch: Epoch(2) }]);
+}
+
+#[test]
+fn what_survives_a_crash_is_the_highest_reign_also_without_a_copy() {
+    let mut b = Host::new(config("b"), saved("b", &[1, 2]), reign_of_a(2), Instance::Incomplete);
+    b.input(Input::Wake);
+    let look = b.order();
+    b.done(&look);
+    let read = b.read();
+    b.answer(&read);
+    let aside = b.order();
+    assert_eq!(aside.order.saved, Saved { highest: Epoch(2), ..Saved::default() });
+    assert_eq!(b.node.saved(), &saved("b", &[1, 2]), "not before it is done");
+    b.done(&aside);
+    assert_eq!(b.node.saved(), &Saved { highest: Epoch(2), ..Saved::default() });
+}
