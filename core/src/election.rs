@@ -118,9 +118,7 @@ impl Node {
         let mut electable: BTreeMap<Name, CopyId> = BTreeMap::new();
         if let Some(rule) = &self.view.rule {
             electable.extend(rule.electable.iter().map(|(name, copy)| (name.clone(), *copy)));
-            if rule.epoch < epoch {
-                electable.insert(rule.leader.clone(), rule.leader_copy);
-            }
+            electable.insert(rule.leader.clone(), rule.leader_copy);
         }
         electable.retain(|name, copy| {
             self.view.members.get(name).is_none_or(|member| member.copy == *copy && member.priority > 0)
