@@ -39,6 +39,11 @@ pub fn contains(view: &View, epoch: Epoch, saved: &Saved, position: Position) ->
     if !path.starts_with(&own) {
         return Some(false);
     }
+    // A source that has sent nothing yet may have by now, so its reign mustn't pass for the elected one of its number.
+    let mistaken = |(e, nonce): &(Epoch, Nonce)| path.iter().any(|(other, mark)| e == other && nonce != mark);
+    if saved.lineage.iter().any(mistaken) {
+        return Some(false);
+    }
     Some(match path.get(own.len()) {
         None => true,
         Some((next, _)) => {
@@ -128,6 +133,8 @@ mod tests {
         let followed_3_in_vain = saved(&[(1, 10), (2, 20), (3, 30)]);
         assert_eq!(contains(&history(), Epoch(4), &followed_3_in_vain, at(2, 150)), Some(true));
         assert_eq!(contains(&history(), Epoch(4), &followed_3_in_vain, at(3, 150)), Some(false));
+        let followed_another_4_in_vain = saved(&[(1, 10), (2, 20), (4, 41)]);
+        assert_eq!(contains(&history(), Epoch(4), &followed_another_4_in_vain, at(2, 150)), Some(false));
     }
 
     #[test]

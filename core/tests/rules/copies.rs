@@ -393,3 +393,12 @@ fn forks_are_those_of_the_copys_own_history() {
     let Instance::Stopped { data, .. } = stopped(at(3, 250)) else { unreachable!() };
     assert_eq!(data.forks, Arc::new([1, 2, 3].map(|epoch| (Epoch(epoch), fork_of(epoch))).into()));
 }
+
+/// The store was restored from before epoch 2, which was then won anew, while `b` was away.
+#[test]
+fn a_source_that_sent_nothing_so_far_counts_if_its_number_was_given_again() {
+    let mut past = saved("b", &[1, 2]);
+    past.lineage[1].1 = Nonce(21);
+    let b = looked(past, reign_of_a(2), in_recovery(at(1, 100)));
+    assert_eq!(b.op(), Some(&Op::Stop), "what it may still send isn't known to be that of this reign");
+}
