@@ -7,14 +7,8 @@ use primacy_core::{Boot, Effect, Epoch, Event, Guard, Input, Lsn, Timer};
 
 /// `a`, the last leader, claims epoch 2 at once: the store still names it.
 fn claiming() -> Host {
-    let mut a = returning(config("a"));
+    let mut a = Host::last_leader(config("a"));
     a.settle_until("claiming");
-    a
-}
-
-fn returning(config: primacy_core::Config) -> Host {
-    let mut a = Host::new(config, saved("a", &[1]), reign_of_a(1), stopped(at(1, 100)));
-    a.input(Input::Guard(Guard::Idle));
     a
 }
 
@@ -233,7 +227,7 @@ fn a_claim_waits_for_the_request_under_way_and_after_a_failed_one() {
 fn a_reign_begins_with_the_holders_own_t() {
     let mut settings = config("a");
     settings.ttl = secs(10);
-    let mut a = returning(settings);
+    let mut a = Host::last_leader(settings);
     a.settle_until("claiming");
     assert_eq!(a.claim().reign().ttl, secs(10));
 }

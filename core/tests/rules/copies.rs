@@ -9,12 +9,7 @@ use std::sync::Arc;
 
 /// `b` with this copy, after its first look at a store and at its PostgreSQL.
 fn looked(saved: Saved, store: View, postgres: Instance) -> Host {
-    let mut b = Host::new(config("b"), saved, store, postgres);
-    b.input(Input::Guard(Guard::Idle));
-    let (look, read) = (b.order(), b.read());
-    b.done(&look);
-    b.answer(&read);
-    b
+    Host::looked(config("b"), saved, store, postgres)
 }
 
 fn released() -> Record {

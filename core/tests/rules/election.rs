@@ -475,11 +475,7 @@ fn the_one_it_was_handed_to_claims_in_its_turn() {
 fn old_leader(reign: Reign) -> Host {
     let mut store = reign_of_a(2);
     write(&mut store, [Record::Reign(reign)]);
-    let mut a = Host::new(config("a"), saved("a", &[1, 2]), store, in_recovery(at(2, 200)));
-    a.input(Input::Guard(Guard::Idle));
-    let (look, read) = (a.order(), a.read());
-    a.done(&look);
-    a.answer(&read);
+    let mut a = Host::looked(config("a"), saved("a", &[1, 2]), store, in_recovery(at(2, 200)));
     if let Some(again) = a.ordered.take() {
         a.done(&again);
     }

@@ -3,20 +3,10 @@
 use crate::host::*;
 use primacy_core::instance::{Instance, Op, Saved};
 use primacy_core::store::{EpochRecord, Initialize, Key, Record, Txn, View};
-use primacy_core::{Boot, Config, CopyId, Epoch, Event, Guard, Input, Lsn, Span, Timer};
+use primacy_core::{Boot, CopyId, Epoch, Event, Input, Lsn, Span, Timer};
 
 fn claim_by(name: &str, boot: u64) -> Record {
     Record::Initialize(Initialize { by: name.into(), boot: Boot(boot), system: None, foreign: false })
-}
-
-/// `a`, after its first look at this store and this instance.
-fn looked(config: Config, saved: Saved, store: View, postgres: Instance) -> Host {
-    let mut a = Host::new(config, saved, store, postgres);
-    a.input(Input::Guard(Guard::Idle));
-    let (look, read) = (a.order(), a.read());
-    a.done(&look);
-    a.answer(&read);
-    a
 }
 
 /// A store with nothing but a claim to the bootstrap.
@@ -31,7 +21,7 @@ const PATIENCE: Span = secs(30);
 
 #[test]
 fn a_cluster_begins_with_a_claim_an_initdb_and_epoch_one() {
-    let mut a = looked(config("a"), Saved::default(), View::default(), Instance::Absent);
+    let mut a = Host::looked(config("a"), Saved::default(), View::default(), Instance::Absent);
     let bid = a.write();
     let compare = vec![(Key::Initialize, a.store.as_of), (Key::Reign, a.store.as_of)];
     assert_eq!(bid.txn(), &Txn { compare, put: vec![claim_by("a", 7)] });
@@ -72,7 +62,7 @@ fn a_cluster_begins_with_a_claim_an_initdb_and_epoch_one() {
 
 #[test]
 fn a_lost_claim_is_followed_by_a_copy_of_the_winner() {
-    let mut b = looked(config("b"), Saved::default(), View::default(), Instance::Absent);
+    let mut b = Host::looked(config("b"), Saved::default(), View::default(), Instance::Absent);
     let bid = b.write();
     b.written([claim_by("a", 1)]);
     b.answer(&bid);
@@ -85,7 +75,7 @@ fn a_lost_claim_is_followed_by_a_copy_of_the_winner() {
 
 #[test]
 fn anothers_claim_is_respected_for_six_t_from_its_sight_on() {
-    let mut b = looked(config("b"), Saved::default(), claimed_by("a", 1), Instance::Absent);
+    let mut b = Host::looked(config("b"), Saved::default(), claimed_by("a", 1), Instance::Absent);
     assert_eq!(b.asked, []);
     assert_eq!(b.node.deadline(b.now), Some((START + PATIENCE, Timer::Election)));
     b.wake_at(START + PATIENCE - us(1));
@@ -96,7 +86,7 @@ fn anothers_claim_is_respected_for_six_t_from_its_sight_on() {
 
 #[test]
 fn each_new_claim_is_waited_for_anew() {
-    let mut b = looked(config("b"), Saved::default(), claimed_by("a", 1), Instance::Absent);
+    let mut b = Host::looked(config("b"), Saved::default(), claimed_by("a", 1), Instance::Absent);
     b.pass(secs(10));
     b.news([claim_by("c", 1)]);
     assert_eq!(b.node.deadline(b.now), Some((START + secs(10) + PATIENCE, Timer::Election)));
@@ -104,7 +94,7 @@ fn each_new_claim_is_waited_for_anew() {
 
 #[test]
 fn a_claim_of_an_earlier_life_is_renewed_at_once() {
-    let mut a = looked(config("a"), Saved::default(), claimed_by("a", 1), Instance::Absent);
+    let mut a = Host::looked(config("a"), Saved::default(), claimed_by("a", 1), Instance::Absent);
     assert_eq!(a.write().txn().put, [claim_by("a", 7)]);
 }
 
@@ -112,13 +102,13 @@ fn a_claim_of_an_earlier_life_is_renewed_at_once() {
 fn a_member_of_priority_zero_does_not_begin_a_cluster() {
     let mut settings = config("a");
     settings.priority = 0;
-    assert_eq!(looked(settings, Saved::default(), View::default(), Instance::Absent).asked, []);
+    assert_eq!(Host::looked(settings, Saved::default(), View::default(), Instance::Absent).asked, []);
 }
 
 #[test]
 fn who_has_ever_seen_a_reign_does_not_begin_another_cluster() {
     let past = Saved { highest: Epoch(1), ..Saved::default() };
-    let a = looked(config("a"), past, View::default(), Instance::Absent);
+    let a = Host::looked(config("a"), past, View::default(), Instance::Absent);
     assert_eq!(a.asked, []);
     assert_eq!(a.role(), "frozen", "the store has forgotten it");
 }
@@ -134,7 +124,7 @@ fn made() -> Saved {
 
 #[test]
 fn a_bootstrap_interrupted_after_initdb_goes_on_with_what_was_made() {
-    let mut a = looked(config("a"), made(), claimed_by("a", 1), spare());
+    let mut a = Host::looked(config("a"), made(), claimed_by("a", 1), spare());
     assert_eq!(a.role(), "vacant");
     let bid = a.write();
     a.answer(&bid);
@@ -145,7 +135,7 @@ fn a_bootstrap_interrupted_after_initdb_goes_on_with_what_was_made() {
 #[test]
 fn what_is_spare_is_not_started() {
     let spare_in = |past: Saved, store: View| {
-        let mut a = looked(config("a"), past, store, spare());
+        let mut a = Host::looked(config("a"), past, store, spare());
         a.role() == "vacant" && a.ordered.take().is_none()
     };
     assert!(spare_in(made(), View::default()));
@@ -166,7 +156,7 @@ fn what_is_spare_is_not_started() {
 #[test]
 fn a_bootstrap_ends_when_another_claims_or_reigns() {
     let bootstrapping = || {
-        let mut a = looked(config("a"), Saved::default(), View::default(), Instance::Absent);
+        let mut a = Host::looked(config("a"), Saved::default(), View::default(), Instance::Absent);
         let bid = a.write();
         a.answer(&bid);
         assert_eq!(a.role(), "bootstrap");
@@ -186,7 +176,7 @@ fn a_bootstrap_ends_when_another_claims_or_reigns() {
 #[test]
 fn a_bootstrap_makes_good_what_goes_wrong_with_its_directory() {
     let bootstrapping = || {
-        let mut a = looked(config("a"), Saved::default(), View::default(), Instance::Absent);
+        let mut a = Host::looked(config("a"), Saved::default(), View::default(), Instance::Absent);
         let bid = a.write();
         a.answer(&bid);
         let initdb = a.order();
@@ -213,7 +203,7 @@ fn a_bootstrap_makes_good_what_goes_wrong_with_its_directory() {
 
 #[test]
 fn the_first_reign_is_not_claimed_from_a_view_that_may_be_old() {
-    let mut a = looked(config("a"), Saved::default(), View::default(), Instance::Absent);
+    let mut a = Host::looked(config("a"), Saved::default(), View::default(), Instance::Absent);
     let bid = a.write();
     a.answer(&bid);
     a.input(Input::News(primacy_core::store::News::Interrupted));
@@ -243,13 +233,13 @@ fn a_first_start_that_fails_is_tried_again() {
 
 #[test]
 fn a_vacant_member_looks_and_tidies_up_first() {
-    let mut a = looked(config("a"), Saved::default(), claimed_by("b", 1), Instance::Absent);
+    let mut a = Host::looked(config("a"), Saved::default(), claimed_by("b", 1), Instance::Absent);
     a.sees(Instance::Unknown);
     assert_eq!(a.op(), Some(&Op::Look));
-    let mut a = looked(config("a"), Saved::default(), claimed_by("b", 1), Instance::Absent);
+    let mut a = Host::looked(config("a"), Saved::default(), claimed_by("b", 1), Instance::Absent);
     a.sees(Instance::Incomplete);
     assert_eq!(a.op(), Some(&Op::SetAside));
-    let mut a = looked(config("a"), Saved::default(), claimed_by("b", 1), Instance::Absent);
+    let mut a = Host::looked(config("a"), Saved::default(), claimed_by("b", 1), Instance::Absent);
     a.sees(in_recovery(at(1, 50)));
     assert_eq!(a.role(), "standby");
 }

@@ -4,29 +4,16 @@ use crate::host::*;
 use primacy_core::instance::{Failure, Op};
 use primacy_core::{Epoch, Event, Guard, Input, Timer};
 
-/// `a`, just elected for epoch 2: the guard has not answered yet.
-fn elected() -> Host {
-    let mut a = Host::new(config("a"), saved("a", &[1]), reign_of_a(1), stopped(at(1, 100)));
-    a.input(Input::Guard(Guard::Idle));
-    a.settle_until("claiming");
-    let claim = a.claim();
-    a.pass(ms(200));
-    a.answer(&claim);
-    assert_eq!(a.role(), "promoting");
-    a.pass(ms(100));
-    a
-}
-
 #[test]
 fn the_fence_is_the_end_of_the_authority_less_the_time_for_killing() {
-    let a = elected();
+    let a = Host::elected();
     assert_eq!(a.authority(), START + ms(4_990), "from the sending of the claim");
     assert_eq!(a.fences.last(), Some(&(Epoch(2), START + ms(4_490))));
 }
 
 #[test]
 fn nothing_becomes_writable_before_the_guard_has_acknowledged_the_fence() {
-    let mut a = elected();
+    let mut a = Host::elected();
     assert_eq!(a.op(), None);
     let (epoch, until) = a.fences[0];
     a.input(Input::Guard(Guard::Armed { epoch, until }));
@@ -38,7 +25,7 @@ fn nothing_becomes_writable_before_the_guard_has_acknowledged_the_fence() {
 
 #[test]
 fn a_fence_of_another_epoch_allows_nothing() {
-    let mut a = elected();
+    let mut a = Host::elected();
     let until = a.fence();
     a.input(Input::Guard(Guard::Armed { epoch: Epoch(1), until }));
     assert_eq!(a.op(), None);
@@ -46,11 +33,11 @@ fn a_fence_of_another_epoch_allows_nothing() {
 
 #[test]
 fn a_fence_that_has_fallen_allows_nothing() {
-    let mut a = elected();
+    let mut a = Host::elected();
     let until = a.now;
     a.input(Input::Guard(Guard::Armed { epoch: Epoch(2), until }));
     assert_eq!(a.op(), None);
-    let mut a = elected();
+    let mut a = Host::elected();
     let until = a.now + us(1);
     a.input(Input::Guard(Guard::Armed { epoch: Epoch(2), until }));
     assert_eq!(a.op(), Some(&Op::Promote));
@@ -58,7 +45,7 @@ fn a_fence_that_has_fallen_allows_nothing() {
 
 #[test]
 fn a_fence_only_moves_forward() {
-    let mut a = elected();
+    let mut a = Host::elected();
     let (fence, early) = (a.fence(), a.now + us(1));
     a.input(Input::Guard(Guard::Armed { epoch: Epoch(2), until: fence }));
     let promote = a.order();
@@ -72,7 +59,7 @@ fn a_fence_only_moves_forward() {
 
 #[test]
 fn a_fence_of_an_earlier_reign_is_replaced_however_late_it_is() {
-    let mut a = elected();
+    let mut a = Host::elected();
     let fence = a.fence();
     a.input(Input::Guard(Guard::Armed { epoch: Epoch(1), until: fence + secs(9) }));
     a.input(Input::Guard(Guard::Armed { epoch: Epoch(2), until: fence }));
@@ -82,7 +69,7 @@ fn a_fence_of_an_earlier_reign_is_replaced_however_late_it_is() {
 
 #[test]
 fn a_guard_that_is_idle_again_is_told_the_fence_again() {
-    let mut a = elected();
+    let mut a = Host::elected();
     a.acknowledge();
     let promote = a.order();
     a.pass(secs(1));

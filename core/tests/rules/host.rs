@@ -207,6 +207,26 @@ impl Host {
         Host::new(config(name), Saved::default(), View::default(), Instance::Absent)
     }
 
+    /// `a`, the last leader of epoch 1, which the store still names. PostgreSQL is stopped, and its agent begins.
+    pub fn last_leader(config: Config) -> Host {
+        let mut host = Host::new(config, saved("a", &[1]), reign_of_a(1), stopped(at(1, 100)));
+        host.input(Input::Guard(Guard::Idle));
+        host
+    }
+
+    /// The same, elected for epoch 2 some time ago; its guard has not answered yet.
+    pub fn elected() -> Host {
+        let mut host = Host::last_leader(config("a"));
+        host.settle_until("claiming");
+        let claim = host.claim();
+        host.pass(ms(200));
+        host.answer(&claim);
+        assert_eq!(host.role(), "promoting");
+        host.pass(ms(100));
+        host.told();
+        host
+    }
+
     /// `a` as the primary of epoch 2: the last leader of epoch 1, promoted at 1/100. Its last beat was sent just now.
     pub fn primary() -> Host {
         Host::primary_with(config("a"))
@@ -214,8 +234,8 @@ impl Host {
 
     /// The same, with settings of its own.
     pub fn primary_with(config: Config) -> Host {
-        let mut host = Host::new(config, saved("a", &[1]), reign_of_a(1), stopped(at(1, 100)));
-        host.begin();
+        let mut host = Host::last_leader(config);
+        host.settle();
         host.pass_pause();
         host.settle();
         assert_eq!(host.role(), "primary");
@@ -244,6 +264,22 @@ impl Host {
         assert_eq!(host.role(), "standby");
         host.told();
         host
+    }
+
+    /// A host after its agent's first look at the store and at PostgreSQL; what follows from that is open.
+    pub fn looked(config: Config, saved: Saved, store: View, postgres: Instance) -> Host {
+        let mut host = Host::new(config, saved, store, postgres);
+        host.input(Input::Guard(Guard::Idle));
+        host.see();
+        host
+    }
+
+    /// Answers the agent's first look at PostgreSQL and at the store.
+    pub fn see(&mut self) {
+        let (look, read) = (self.order(), self.read());
+        assert_eq!(look.order.op, Op::Look);
+        self.done(&look);
+        self.answer(&read);
     }
 
     /// Has the guard found idle, and all that is asked for at first answered.

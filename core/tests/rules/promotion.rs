@@ -3,17 +3,13 @@
 use crate::host::*;
 use primacy_core::instance::{Failure, Instance, Op};
 use primacy_core::store::{Key, Record, Reign, Released};
-use primacy_core::{Epoch, Event, Guard, Input, Lsn, Timer};
+use primacy_core::{Epoch, Event, Timer};
 
 /// `a`, elected for epoch 2, with an order to promote that awaits its answer.
 fn promoting() -> Host {
-    let mut a = Host::new(config("a"), saved("a", &[1]), reign_of_a(1), stopped(at(1, 100)));
-    a.input(Input::Guard(Guard::Idle));
-    a.settle_until("promoting");
+    let mut a = Host::elected();
     a.acknowledge();
-    a.pass_pause();
     assert_eq!(a.op(), Some(&Op::Promote));
-    a.told();
     a
 }
 
@@ -84,7 +80,7 @@ fn a_promotion_onto_another_timeline_is_killed() {
 
 #[test]
 fn a_timeline_that_is_not_the_epochs_is_killed_whoever_promoted() {
-    let mut a = elected();
+    let mut a = Host::elected();
     a.sees(writable(at(3, 100), &[]));
     assert_eq!(a.told(), [Event::WrongTimeline { found: Epoch(3), wanted: Epoch(2) }]);
     assert_eq!(a.op(), Some(&Op::Kill));
@@ -117,20 +113,10 @@ fn a_promotion_that_came_too_late_to_begin_is_ordered_again() {
     assert_eq!(a.op(), Some(&Op::Promote));
 }
 
-/// `a`, elected, whose guard has not answered yet.
-fn elected() -> Host {
-    let mut a = Host::new(config("a"), saved("a", &[1]), reign_of_a(1), stopped(at(1, 100)));
-    a.input(Input::Guard(Guard::Idle));
-    a.settle_until("promoting");
-    a.pass(ms(100));
-    a.told();
-    a
-}
-
 #[test]
 fn who_is_to_be_promoted_and_finds_nothing_to_promote_gives_up() {
     for found in [stopped(at(1, 100)), Instance::Absent, Instance::Incomplete] {
-        let mut a = elected();
+        let mut a = Host::elected();
         a.sees(found);
         assert_eq!(a.told()[0], Event::PrimaryGivenUp);
         assert_eq!(a.role(), "leaving");
@@ -139,14 +125,14 @@ fn who_is_to_be_promoted_and_finds_nothing_to_promote_gives_up() {
 
 #[test]
 fn a_directory_that_became_foreign_is_not_promoted() {
-    let mut a = elected();
+    let mut a = Host::elected();
     a.sees(Instance::Foreign(primacy_core::instance::Foreign::RunsElsewhere));
     assert_eq!(a.role(), "leaving");
 }
 
 #[test]
 fn who_is_to_be_promoted_and_does_not_know_its_postgresql_looks() {
-    let mut a = elected();
+    let mut a = Host::elected();
     a.sees(Instance::Unknown);
     assert_eq!(a.op(), Some(&Op::Look));
 }
@@ -220,5 +206,4 @@ fn the_end_in_a_beat_is_that_of_the_wal_even_while_postgresql_is_down() {
     a.sees(stopped(at(2, 123)));
     a.wake_for(Timer::Beat);
     assert_eq!(a.beat().txn().put, [beat(2, 123)]);
-    assert_eq!(Lsn(123), a.node.instance().data().expect("data").position.lsn);
 }

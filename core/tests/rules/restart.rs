@@ -10,9 +10,7 @@ fn found(saved: Saved, store: View, postgres: Instance) -> Host {
     let mut a = Host::new(config("a"), saved, store, postgres);
     let until = a.now + secs(4);
     a.input(Input::Guard(Guard::Armed { epoch: Epoch(2), until }));
-    let (look, read) = (a.order(), a.read());
-    a.done(&look);
-    a.answer(&read);
+    a.see();
     a
 }
 
@@ -185,14 +183,8 @@ fn first_reign(holder: &str, epoch: u32) -> View {
 #[test]
 fn the_first_reign_interrupted_before_anybody_was_admitted_is_begun_again() {
     let made = Instance::Stopped { data: data(at(1, 50)), clean: false, signal: false };
-    let begun = |store: View, postgres: Instance| {
-        let mut a = Host::new(config("a"), saved("a", &[1]), store, postgres);
-        a.input(Input::Guard(Guard::Idle));
-        let (look, read) = (a.order(), a.read());
-        a.done(&look);
-        a.answer(&read);
-        a
-    };
+    let begun =
+        |store: View, postgres: Instance| Host::looked(config("a"), saved("a", &[1]), store, postgres);
     let mut a = begun(first_reign("a", 1), made.clone());
     let claim = a.claim();
     assert_eq!((claim.reign().epoch, claim.reign().nonce), (Epoch(1), nonce_of(1)), "in the same reign");
