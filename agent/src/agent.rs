@@ -99,7 +99,8 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     let local = Local::begin(settings.clone(), run_dir.clone(), board.clone(), directory.clone()).await?;
     let boot = Boot(draw()?);
     let saved = local.saved()?;
-    let config = Arc::new(settings.core.clone());
+    let machine = crate::machine::here(&run_dir)?;
+    let config = Arc::new(primacy_core::Config { machine, ..settings.core.clone() });
     let journal = Journal::open(&run_dir.join("journal.jsonl"), &config, boot, &saved)
         .map_err(|error| tracing::warn!(%error, "no journal is written"))
         .ok();

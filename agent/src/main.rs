@@ -22,6 +22,7 @@ mod config;
 mod drain;
 mod instance;
 mod journal;
+mod machine;
 mod outside;
 mod patroni;
 mod store;

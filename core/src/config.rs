@@ -1,6 +1,6 @@
 //! What a node is told once, when its agent starts.
 
-use crate::{Name, Span};
+use crate::{MachineId, Name, Span};
 use core::fmt;
 
 /// The settings of one node. Build it with [`Config::new`], change fields, then [`validate`](Config::validate) once.
@@ -8,6 +8,8 @@ use core::fmt;
 pub struct Config {
     /// This node's name.
     pub me: Name,
+    /// Where it runs.
+    pub machine: MachineId,
     /// T: how long a candidate watches an unchanged lease before it counts as lapsed. Travels with the reign, so that
     /// a change can't shorten a lease that is held (hazard A54).
     pub ttl: Span,
@@ -68,6 +70,7 @@ impl Config {
     pub fn new(me: Name, ttl: Span) -> Config {
         Config {
             me,
+            machine: MachineId(0),
             ttl,
             drift: Span(ttl.0.div_ceil(500)),
             stop_budget: Span::millis(500),

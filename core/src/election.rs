@@ -3,7 +3,7 @@
 //! | right | who | when |
 //! |---|---|---|
 //! | [`HandedOver`](Right::HandedOver) | listed, and has everything up to the end of a clean shutdown | at once if named, or if nobody is; else after a patience |
-//! | [`Leader`](Right::Leader) | wrote the rule in force, with the copy it has now | at once if the store still names it holder; else when the lease has lapsed |
+//! | [`Leader`](Right::Leader) | wrote the rule in force, with the copy it has now | at once if the store still names it holder, on this machine; else when the lease has lapsed |
 //! | [`Listed`](Right::Listed) | listed with the copy it has now, part of the elected history, not too far behind | when the lease has lapsed or was released |
 //!
 //! While a holder hasn't been admitted yet (its rule isn't written), the rule before it stays the one that elects:
@@ -41,12 +41,12 @@ impl Node {
         self.saved.lineage.iter().any(|(_, nonce)| *nonce == UNORDERED)
     }
 
-    /// Whether the store still names this node as holder: nobody else can have been elected, no wait is needed.
+    /// Whether the store still names this node as holder, on this machine: nobody else can have been elected, and what
+    /// an earlier agent started would be seen here, so no wait is needed (hazard A28).
     pub(crate) fn holds_on_paper(&self) -> bool {
-        self.view
-            .reign
-            .as_ref()
-            .is_some_and(|reign| reign.holder == self.config.me && reign.released.is_none())
+        self.view.reign.as_ref().is_some_and(|reign| {
+            reign.holder == self.config.me && reign.machine == self.config.machine && reign.released.is_none()
+        })
     }
 
     fn handed_over(&self, reign: &Reign, position: Position) -> Option<Time> {

@@ -42,6 +42,11 @@ number! {
     Boot(u64)
 }
 number! {
+    /// Where an agent runs: equal numbers mean that whatever an earlier life of it has started would be seen from here.
+    /// Another boot of the host, another container or another run directory have another one.
+    MachineId(u64)
+}
+number! {
     /// One copy of the data directory. Made anew by every clone, so that a re-cloned member can't pass for the old one.
     CopyId(u64)
 }

@@ -42,7 +42,9 @@ pub mod touch;
 pub use config::{BadConfig, Config};
 pub use effect::Effect;
 pub use event::Event;
-pub use ids::{Boot, CopyId, Epoch, Lsn, Name, Nonce, OpId, Position, RequestId, Revision, SystemId};
+pub use ids::{
+    Boot, CopyId, Epoch, Lsn, MachineId, Name, Nonce, OpId, Position, RequestId, Revision, SystemId,
+};
 pub use input::{Command, Guard, Input};
 pub use node::{Node, Timer};
 pub use role::Role;

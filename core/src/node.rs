@@ -8,7 +8,7 @@ use crate::lease::Lease;
 use crate::requests::Pending;
 use crate::store::{Answer, Key, News, Record, Request, Response, Txn, View};
 use crate::{
-    Boot, Config, CopyId, Effect, Epoch, Event, Guard, Input, Nonce, OpId, Revision, Role, Span, Time,
+    Boot, Config, CopyId, Effect, Epoch, Event, Guard, Input, Lsn, Nonce, OpId, Revision, Role, Span, Time,
     event::Frozen,
 };
 use alloc::sync::Arc;
@@ -585,6 +585,11 @@ impl Node {
             let longer = self.view.reign.as_ref().map_or(Span::ZERO, |reign| reign.ttl - self.config.ttl);
             let beyond = |(epoch, until): (Epoch, Time)| epoch == lease.epoch && until > fence + longer;
             assert!(!self.armed.is_some_and(beyond), "the guard is armed beyond the fence");
+            let published = self.view.beat.as_ref().filter(|beat| beat.epoch == lease.epoch);
+            let least = published.map_or(Lsn(0), |beat| beat.end);
+            let goes_back = |record: &Record| matches!(record, Record::Beat(beat) if beat.end < least);
+            let sent = lease.sending.iter().flat_map(|sending| &sending.put);
+            assert!(!sent.into_iter().any(goes_back), "the published end of WAL goes back");
         }
         let ascending = self.saved.lineage.windows(2).all(|pair| pair[0].0 < pair[1].0);
         assert!(ascending, "the lineage {:?} does not ascend", self.saved.lineage);

@@ -4,7 +4,7 @@
 //! and made anew would let a delayed request succeed whose moment has passed. Each write compares the revision its
 //! writer last read.
 
-use crate::{Boot, CopyId, Epoch, Lsn, Name, Nonce, OpId, Position, Revision, Span, SystemId};
+use crate::{Boot, CopyId, Epoch, Lsn, MachineId, Name, Nonce, OpId, Position, Revision, Span, SystemId};
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -19,6 +19,9 @@ pub struct Reign {
     pub holder: Name,
     /// The life of the holder's agent: another agent of the same name can't renew (hazard A28).
     pub boot: Boot,
+    /// Where that agent runs. Its name may be used twice, by a cloned machine say: elsewhere its word counts for nothing.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub machine: MachineId,
     /// Tells this reign from another one with the same number.
     pub nonce: Nonce,
     /// T of this reign; candidates wait for this one, whatever their own setting says.

@@ -310,7 +310,8 @@ impl Run {
                 if at % 1_000_000 == u64::from(host) * 300_000 {
                     self.schedule.at(at + 1_000_000, Event::Look(host));
                 }
-                self.step(&Event::Look(host));
+                let fails = self.schedule.fails();
+                self.step(&if fails { Event::LookFails(host) } else { Event::Look(host) });
             }
             event => self.step(&event),
         }
@@ -342,6 +343,7 @@ impl Run {
         | Event::GuardFires(_)
         | Event::Operate(..)
         | Event::Fail(..)
+        | Event::LookFails(_)
         | Event::Unheard(..) = event
         {
             self.tell(format_args!("  ! {event:?}"));
@@ -440,6 +442,7 @@ fn kind(event: &Event) -> u64 {
         Event::OrphansEnd(host) => 0x900 + u64::from(*host),
         Event::Fault(_) => 0xa00,
         Event::Operate(host, _) => 0xb00 + u64::from(*host),
+        Event::LookFails(host) => 0xd00 + u64::from(*host),
         Event::Unheard(host, _) => 0xc00 + u64::from(*host),
     }
 }

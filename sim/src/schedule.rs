@@ -148,6 +148,7 @@ impl Schedule {
             | Event::AdvanceBut(_)
             | Event::Lose(_)
             | Event::Fail(..)
+            | Event::LookFails(_)
             | Event::Unheard(..) => {}
             Event::Fault(_) | Event::Operate(..) => self.at(now, event),
         }
@@ -222,7 +223,7 @@ impl Schedule {
         let takes = self.dice.between(low, high) * slowness / 10;
         let done = world.now + takes;
         let until = one.clock.when(order.until).max(world.now + 1);
-        let fails = !self.calm && self.dice.permille(self.knobs.failing_permille);
+        let fails = self.fails();
         if done >= until {
             self.at(until, Event::Fail(host, op));
         } else if fails {
@@ -231,6 +232,11 @@ impl Schedule {
         } else {
             self.at(done, Event::Perform(host, op));
         }
+    }
+
+    /// Whether something that is done to PostgreSQL fails this time.
+    pub fn fails(&mut self) -> bool {
+        !self.calm && self.dice.permille(self.knobs.failing_permille)
     }
 
     /// The generator, for what else has to be drawn.

@@ -9,7 +9,7 @@ use primacy_core::store::{
     Answer, Beat, EpochRecord, Initialize, Key, News, Record, Reign, Released, Request, Response, Switchover,
     Txn, View,
 };
-use primacy_core::{Boot, Epoch, Lsn, Name, Nonce, Position, Revision, Span, SystemId};
+use primacy_core::{Boot, Epoch, Lsn, MachineId, Name, Nonce, Position, Revision, Span, SystemId};
 use primacy_driver::Store;
 use primacy_etcd::{Client, Config, Instant, Keys};
 use std::net::{SocketAddr, TcpListener};
@@ -91,7 +91,8 @@ fn paths() -> Paths {
 fn reign(released: Option<Released>) -> Record {
     let ttl = Span::secs(5);
     let nonce = Nonce(u64::MAX);
-    Record::Reign(Reign { epoch: Epoch(2), holder: "a".into(), boot: Boot(7), nonce, ttl, released })
+    let machine = MachineId(9);
+    Record::Reign(Reign { epoch: Epoch(2), holder: "a".into(), boot: Boot(7), machine, nonce, ttl, released })
 }
 
 fn beat() -> Record {

@@ -69,6 +69,7 @@ impl Node {
             epoch: claim.epoch,
             holder: self.config.me.clone(),
             boot: self.boot,
+            machine: self.config.machine,
             nonce: claim.nonce,
             ttl: self.promised_ttl(claim.kind),
             released: None,

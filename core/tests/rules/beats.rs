@@ -1,7 +1,7 @@
 //! How a lease is kept, and when it ends.
 
 use crate::host::*;
-use primacy_core::instance::Op;
+use primacy_core::instance::{Instance, Op};
 use primacy_core::store::{Beat, Key, News, Record, Reign, Request, Switchover, Txn};
 use primacy_core::{Boot, Effect, Epoch, Event, Input, Lsn, Nonce, Timer};
 
@@ -183,10 +183,26 @@ fn an_orderly_stop_begins_a_second_before_the_fence() {
     assert_eq!(a.told(), [Event::LeaseEnds { fence_in: secs(1) }]);
     let stop = a.order();
     assert_eq!(stop.order.op, Op::Stop);
-    assert_eq!(stop.order.until, fence, "no longer than that");
     a.wake_at(fence - us(1));
-    assert_eq!(a.told(), [], "said once");
+    assert_eq!((a.told(), a.op()), (vec![], None), "said once");
     assert_eq!(a.node.lease().map(|lease| lease.authority), Some(fence + ms(500)));
+    a.wake_at(fence);
+    assert_eq!(a.op(), Some(&Op::Kill), "no longer than that");
+}
+
+#[test]
+fn an_instance_that_cannot_be_looked_at_takes_nothing_back_of_its_end() {
+    let mut a = Host::primary();
+    a.sees(Instance::Unknown);
+    a.wake_for(Timer::Beat);
+    let unseen = a.beat();
+    assert_eq!(unseen.txn().put, [beat(2, 100)], "as published before");
+    a.answer(&unseen);
+    let look = a.order();
+    a.postgres = writable(at(2, 300), &[]);
+    a.done(&look);
+    a.wake_for(Timer::Beat);
+    assert_eq!(a.beat().txn().put[0], beat(2, 300));
 }
 
 #[test]

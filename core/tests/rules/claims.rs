@@ -22,7 +22,7 @@ fn a_claim_is_one_transaction_over_everything_it_rests_on() {
     let claim = a.claim();
     let nonce = claim.reign().nonce;
     let (epoch, holder, end) = (Epoch(2), primacy_core::Name::from("a"), Lsn(100));
-    let reign = Reign { epoch, holder: holder.clone(), boot: Boot(7), nonce, ttl: secs(5), released: None };
+    let reign = Reign { boot: Boot(7), nonce, ..reign(2, "a") };
     let put = vec![
         Record::Reign(reign),
         Record::Beat(Beat { epoch, end }),
@@ -240,4 +240,14 @@ fn a_store_that_went_back_ends_a_claim() {
     let effects = a.answer(&claim);
     assert_eq!(a.role(), "frozen", "{effects:?}");
     assert!(!effects.iter().any(|effect| matches!(effect, Effect::Store { .. })));
+}
+
+#[test]
+fn a_number_that_was_ever_recorded_is_not_given_again() {
+    let mut store = reign_of_a(1);
+    write(&mut store, [Record::Epoch(epoch_record(6, "c", None))]);
+    let mut a = Host::new(config("a"), saved("a", &[1]), store, stopped(at(1, 100)));
+    a.input(Input::Guard(Guard::Idle));
+    a.settle_until("claiming");
+    assert_eq!(a.claim().reign().epoch, Epoch(7));
 }

@@ -397,3 +397,13 @@ fn a_source_that_sent_nothing_so_far_counts_if_its_number_was_given_again() {
     let b = looked(past, reign_of_a(2), in_recovery(at(1, 100)));
     assert_eq!(b.op(), Some(&Op::Stop), "what it may still send isn't known to be that of this reign");
 }
+
+#[test]
+fn what_a_node_knows_of_its_copy_is_not_undone_by_what_is_durable() {
+    let mut b = Host::standby();
+    let known = b.node.saved().clone();
+    b.durable = saved("b", &[1]);
+    assert_ne!(b.durable, known);
+    b.sees(b.postgres.clone());
+    assert_eq!(*b.node.saved(), known);
+}

@@ -3,7 +3,7 @@
 use crate::host::*;
 use primacy_core::instance::{Instance, Op, Saved};
 use primacy_core::store::{EpochRecord, Initialize, Key, Record, Txn, View};
-use primacy_core::{Boot, CopyId, Epoch, Event, Input, Lsn, Span, Timer};
+use primacy_core::{Boot, CopyId, Epoch, Event, Input, Lsn, Span, SystemId, Timer};
 
 fn claim_by(name: &str, boot: u64) -> Record {
     Record::Initialize(Initialize { by: name.into(), boot: Boot(boot), system: None, foreign: false })
@@ -242,4 +242,20 @@ fn a_vacant_member_looks_and_tidies_up_first() {
     let mut a = Host::looked(config("a"), Saved::default(), claimed_by("b", 1), Instance::Absent);
     a.sees(in_recovery(at(1, 50)));
     assert_eq!(a.role(), "standby");
+}
+
+#[test]
+fn a_directory_whose_making_was_not_heard_of_is_known_by_what_lies_beside_it() {
+    let mut a = Host::looked(config("a"), Saved::default(), View::default(), Instance::Absent);
+    let bid = a.write();
+    a.answer(&bid);
+    let initdb = a.order();
+    a.unheard(&initdb);
+    assert_eq!(*a.node.saved(), initdb.order.saved);
+    // Another member's cluster: an unused directory is moved aside for it; a used one would freeze its node.
+    let claim = Initialize { by: "b".into(), boot: Boot(1), system: Some(SystemId(78)), foreign: false };
+    a.news([Record::Initialize(claim), Record::Reign(reign(1, "b"))]);
+    assert_eq!(a.node.needs_operator(), None);
+    a.pass_pause();
+    assert_eq!(a.op(), Some(&Op::SetAside));
 }

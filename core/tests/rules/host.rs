@@ -2,7 +2,7 @@
 
 use primacy_core::Timer;
 use primacy_core::effect::Reply;
-use primacy_core::instance::{Data, Failure, Instance, Op, Order, Performed, Saved};
+use primacy_core::instance::{Data, Failure, Found, Instance, Op, Order, Performed, Saved};
 use primacy_core::store::{
     Answer, Beat, EpochRecord, Initialize, Member, News, Pledge, Record, Reign, Request, Response, Rule, Txn,
     View,
@@ -81,7 +81,15 @@ pub fn writable(position: Position, followers: &[(&str, u64)]) -> Instance {
 /// A reign with a T of 5 s.
 pub fn reign(epoch: u32, holder: &str) -> Reign {
     let nonce = nonce_of(epoch);
-    Reign { epoch: Epoch(epoch), holder: holder.into(), boot: Boot(1), nonce, ttl: secs(5), released: None }
+    Reign {
+        epoch: Epoch(epoch),
+        holder: holder.into(),
+        boot: Boot(1),
+        machine: MachineId(0),
+        nonce,
+        ttl: secs(5),
+        released: None,
+    }
 }
 
 /// A sign of life of the holder of `epoch`, whose WAL ends at `end`.
@@ -174,6 +182,8 @@ pub struct Host {
     pub store: View,
     /// How PostgreSQL is.
     pub postgres: Instance,
+    /// What is durable beside the data.
+    pub durable: Saved,
     /// Requests that await their answers, in the order they were sent.
     pub asked: Vec<Asked>,
     /// The order that awaits its answer.
@@ -189,10 +199,11 @@ impl Host {
     /// A host whose agent has not begun yet.
     pub fn new(config: Config, saved: Saved, store: View, postgres: Instance) -> Host {
         Host {
-            node: Node::new(Arc::new(config), Boot(7), saved),
+            node: Node::new(Arc::new(config), Boot(7), saved.clone()),
             now: START,
             store,
             postgres,
+            durable: saved,
             asked: Vec::new(),
             ordered: None,
             fences: Vec::new(),
@@ -405,12 +416,21 @@ impl Host {
     /// PostgreSQL is found to be like this.
     pub fn sees(&mut self, instance: Instance) -> Vec<Effect> {
         self.postgres = instance.clone();
-        self.input(Input::Instance(instance))
+        let found = Found { instance, saved: Some(self.durable.clone()) };
+        self.input(Input::Instance(found))
     }
 
     /// The open order.
     pub fn order(&mut self) -> Ordered {
         self.ordered.take().expect("an order")
+    }
+
+    /// The agent of a primary is to stop: the stop, after the checkpoint before it.
+    pub fn shut_down(&mut self) -> Ordered {
+        self.command(Command::Shutdown);
+        let checkpoint = self.order();
+        self.done(&checkpoint);
+        self.order()
     }
 
     /// What is ordered at the moment.
@@ -420,8 +440,19 @@ impl Host {
 
     /// An order is carried out in the ordinary way.
     pub fn done(&mut self, ordered: &Ordered) -> Vec<Effect> {
-        self.postgres = after(&self.postgres, &ordered.order, &self.store);
+        self.carry_out(ordered);
         self.performed(ordered, None)
+    }
+
+    /// An order is carried out, and counts as failed all the same.
+    pub fn unheard(&mut self, ordered: &Ordered) -> Vec<Effect> {
+        self.carry_out(ordered);
+        self.performed(ordered, Some(Failure::TimedOut))
+    }
+
+    fn carry_out(&mut self, Ordered { order, .. }: &Ordered) {
+        self.postgres = after(&self.postgres, order, &self.store);
+        self.durable = order.saved.clone();
     }
 
     /// An order fails, and nothing was done.
@@ -430,8 +461,8 @@ impl Host {
     }
 
     fn performed(&mut self, ordered: &Ordered, failure: Option<Failure>) -> Vec<Effect> {
-        let instance = self.postgres.clone();
-        self.input(Input::Performed(ordered.id, Performed { failure, instance }))
+        let found = Found { instance: self.postgres.clone(), saved: Some(self.durable.clone()) };
+        self.input(Input::Performed(ordered.id, Performed { failure, found }))
     }
 
     /// The guard acknowledges the fences it was told.

@@ -1,7 +1,7 @@
 //! What PostgreSQL is ordered, by when, and what is durable before.
 
 use crate::host::*;
-use primacy_core::instance::{Failure, Instance, Op, Saved};
+use primacy_core::instance::{Failure, Found, Instance, Op, Saved};
 use primacy_core::store::{Record, Switchover};
 use primacy_core::{Effect, Epoch, Event, Input, Timer};
 
@@ -84,7 +84,7 @@ fn a_look_from_before_an_orders_answer_is_not_believed() {
     let mut b = Host::standby();
     b.sees(stopped(at(2, 200)));
     let start = b.order();
-    assert_eq!(b.input(Input::Instance(Instance::Absent)), []);
+    assert_eq!(b.input(Input::Instance(Found { instance: Instance::Absent, saved: None })), []);
     b.done(&start);
     assert!(b.node.instance().runs());
 }
@@ -155,4 +155,16 @@ fn what_survives_a_crash_is_the_highest_reign_also_without_a_copy() {
     assert_eq!(b.node.saved(), &saved("b", &[1, 2]), "not before it is done");
     b.done(&aside);
     assert_eq!(b.node.saved(), &Saved { highest: Epoch(2), ..Saved::default() });
+}
+
+#[test]
+fn a_look_that_finds_nothing_is_repeated_after_a_pause() {
+    let mut b = Host::standby();
+    b.sees(Instance::Unknown);
+    let look = b.order();
+    assert_eq!(look.order.op, Op::Look);
+    b.done(&look);
+    assert_eq!(b.op(), None);
+    b.pass_pause();
+    assert_eq!(b.op(), Some(&Op::Look));
 }

@@ -3,7 +3,7 @@
 use crate::host::*;
 use primacy_core::instance::{Instance, Op, Saved};
 use primacy_core::store::{Beat, Key, Record, Reign, Released, View};
-use primacy_core::{Boot, Epoch, Event, Guard, Input, Lsn, Nonce, Span, Timer};
+use primacy_core::{Boot, Config, Epoch, Event, Guard, Input, Lsn, MachineId, Nonce, Span, Timer};
 
 /// `a` with a new agent, which finds this; the agent before held epoch 2, and its guard is armed for it.
 fn found(saved: Saved, store: View, postgres: Instance) -> Host {
@@ -239,4 +239,30 @@ fn an_agent_looks_at_store_and_instance_before_anything_else() {
     assert_eq!((a.role(), a.op()), ("starting", None), "it doesn't know the store");
     a.answer(&read);
     assert_eq!(a.op(), Some(&Op::StartStandby));
+}
+
+#[test]
+fn the_last_beat_of_the_agent_before_does_not_end_a_healthy_primary() {
+    let mut a = running();
+    let claim = a.claim();
+    a.news([beat(2, 240)]);
+    assert_eq!(a.told(), []);
+    assert_eq!((a.role(), a.op()), ("starting", None));
+    a.answer(&claim);
+    let again = a.claim();
+    assert_eq!(again.reign().epoch, Epoch(2));
+    assert_eq!(again.txn().compare[1], (Key::Beat, a.store.revision(&Key::Beat)));
+    a.answer(&again);
+    a.settle();
+    assert_eq!((a.role(), a.op()), ("primary", None));
+}
+
+#[test]
+fn a_namesake_on_another_machine_waits_like_everybody() {
+    let elsewhere = || Config { machine: MachineId(5), ..config("a") };
+    let a = Host::looked(elsewhere(), saved("a", &[1, 2]), reign_of_a(2), in_recovery(at(2, 200)));
+    assert_eq!((a.role(), a.asked.len()), ("standby", 0));
+    assert_eq!(a.node.deadline(a.now), Some((a.now + secs(5), Timer::Election)));
+    let a = Host::looked(elsewhere(), saved("a", &[1, 2]), reign_of_a(2), writable(at(2, 200), &[]));
+    assert_eq!(a.op(), Some(&Op::Kill), "its reign isn't resumed either");
 }

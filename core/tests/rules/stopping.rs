@@ -9,8 +9,12 @@ use primacy_core::{Command, Effect, Epoch, Event, Lsn, Timer};
 fn a_primary_stops_in_order_then_gives_the_lease_back_then_exits() {
     let mut a = Host::primary();
     a.command(Command::Shutdown);
+    let checkpoint = a.order();
+    assert_eq!(checkpoint.order.op, Op::Checkpoint, "so that the stop is short");
+    assert_eq!(a.role(), "primary");
+    a.done(&checkpoint);
     let stop = a.order();
-    assert_eq!(stop.order.op, Op::Stop);
+    assert_eq!((&stop.order.op, stop.order.until), (&Op::Stop, a.now + secs(60)));
     a.done(&stop);
     assert!(!a.exited);
     let release = a.beat();
@@ -28,8 +32,7 @@ fn a_primary_stops_in_order_then_gives_the_lease_back_then_exits() {
 #[test]
 fn a_lease_is_not_given_back_while_a_process_may_be_left() {
     let mut a = Host::primary();
-    a.command(Command::Shutdown);
-    let stop = a.order();
+    let stop = a.shut_down();
     a.wake_for(Timer::Beat);
     let beat = a.beat();
     assert_eq!(beat.txn().put.len(), 1, "but it is kept");
@@ -58,8 +61,7 @@ fn what_is_ordered_last_proves_that_nothing_runs() {
 #[test]
 fn an_unclean_stop_is_not_told_as_a_clean_one() {
     let mut a = Host::primary();
-    a.command(Command::Shutdown);
-    let stop = a.order();
+    let stop = a.shut_down();
     a.postgres = Instance::Stopped { data: data(at(2, 100)), clean: false, signal: false };
     a.failed(&stop, Failure::TimedOut);
     let release = a.beat();
@@ -92,8 +94,7 @@ fn a_directory_that_became_foreign_is_not_given_back() {
 #[test]
 fn a_lease_is_given_back_once() {
     let mut a = Host::primary();
-    a.command(Command::Shutdown);
-    let stop = a.order();
+    let stop = a.shut_down();
     a.done(&stop);
     let release = a.beat();
     let revision = a.apply(&release).expect("applied");
@@ -109,8 +110,7 @@ fn a_lease_is_given_back_once() {
 #[test]
 fn a_holder_that_does_not_know_how_its_postgresql_is_waits() {
     let mut a = Host::primary();
-    a.command(Command::Shutdown);
-    let stop = a.order();
+    let stop = a.shut_down();
     a.postgres = Instance::Unknown;
     a.failed(&stop, Failure::TimedOut);
     assert_eq!((a.role(), a.exited), ("leaving", false));
@@ -147,8 +147,7 @@ fn a_shutdown_does_not_wait_for_a_wish_that_was_refused() {
     let mut a = Host::primary();
     let refused = Some(Refusal::NoCandidate);
     a.news([Record::Switchover(Switchover { epoch: Epoch(2), to: None, refused })]);
-    a.command(Command::Shutdown);
-    assert_eq!(a.op(), Some(&Op::Stop));
+    assert_eq!(a.shut_down().order.op, Op::Stop);
 }
 
 #[test]

@@ -187,8 +187,7 @@ fn a_holder_in_whose_store_only_its_own_reign_is_left_lets_go_as_well() {
 #[test]
 fn a_holder_that_is_stopping_when_its_store_went_back_stops_first() {
     let mut a = Host::primary();
-    a.command(primacy_core::Command::Shutdown);
-    let stop = a.order();
+    let stop = a.shut_down();
     let read = interrupted(&mut a);
     let mut restored = a.store.clone();
     restored.as_of = Revision(restored.as_of.0 - 1);

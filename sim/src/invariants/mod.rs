@@ -104,6 +104,7 @@ pub(crate) mod by_hand {
     pub fn reign(world: &mut World, epoch: u32, holder: &str) {
         let epoch = Epoch(epoch);
         let reign = Reign {
+            machine: MachineId(0),
             epoch,
             holder: holder.into(),
             boot: Boot(1),

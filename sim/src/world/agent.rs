@@ -5,7 +5,7 @@ use super::host::{Agent, Cargo, Warden};
 use super::settle::NOBODY;
 use super::{Trail, World};
 use primacy_core::store::{Answer, News, Record, Request, Response};
-use primacy_core::{Effect, Epoch, Input, Node, OpId, Revision, Time};
+use primacy_core::{Effect, Epoch, Input, MachineId, Node, OpId, Revision, Time};
 use std::sync::Arc;
 
 /// The kind of an input in a word or two.
@@ -113,7 +113,11 @@ impl World {
 
     /// Starts an agent: it attaches to the guard and begins.
     pub(crate) fn start_agent(&mut self, host: HostId, trail: &mut Trail) {
-        let config = Arc::clone(&self.setup.configs[usize::from(host)]);
+        let mut config = Arc::clone(&self.setup.configs[usize::from(host)]);
+        let starts = self.hosts[usize::from(host)].starts;
+        if starts > 0 {
+            Arc::make_mut(&mut config).machine = MachineId(u64::from(starts));
+        }
         let one = self.host(host);
         one.boot.0 += 1;
         one.agent = Agent::Up(Box::new(Node::new(config, one.boot, one.saved.clone())));

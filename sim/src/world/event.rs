@@ -47,6 +47,8 @@ pub enum Event {
     GuardFires(HostId),
     /// The agent takes its regular look at the instance.
     Look(HostId),
+    /// The agent's regular look at the instance finds nothing out in time.
+    LookFails(HostId),
     /// A standby receives all the WAL its source has.
     Replicate(HostId),
     /// A client commits a row at this host.

@@ -163,6 +163,7 @@ impl World {
         if std::mem::replace(&mut self.host(host).up, true) {
             return false;
         }
+        self.host(host).starts += 1;
         self.start_agent(host, trail);
         true
     }

@@ -295,4 +295,12 @@ impl World {
         let found = self.found(host);
         self.hand(host, Input::Instance(found), trail)
     }
+
+    pub(crate) fn look_fails(&mut self, host: HostId, trail: &mut Trail) -> bool {
+        let one = &self.hosts[usize::from(host)];
+        if !one.listens() || one.order.is_some() {
+            return false;
+        }
+        self.hand(host, Input::Instance(Found::NOTHING), trail)
+    }
 }
