@@ -379,10 +379,10 @@ impl Node {
         }
     }
 
-    /// Sends a request to the store, unless one is under way or the last one failed just now. Says whether it did.
-    pub(crate) fn ask(&mut self, out: &mut Out, request: Request) -> bool {
+    /// Sends a request to the store, unless one is under way or the last one failed just now.
+    pub(crate) fn ask(&mut self, out: &mut Out, request: Request) {
         if self.asking.is_some() || out.now < self.ask_again {
-            return false;
+            return;
         }
         let id = self.new_op();
         let put = match &request {
@@ -391,14 +391,13 @@ impl Node {
         };
         self.asking = Some(Asking { id, sent: out.now, floor: self.view.as_of, put });
         out.push(Effect::Store { id, until: out.now + self.config.store_patience, request });
-        true
     }
 
     /// Sends a transaction that compares and writes these records.
-    pub(crate) fn ask_to_put(&mut self, out: &mut Out, also: &[Key], put: Vec<Record>) -> bool {
+    pub(crate) fn ask_to_put(&mut self, out: &mut Out, also: &[Key], put: Vec<Record>) {
         let keys = put.iter().map(Record::key).chain(also.iter().cloned());
         let compare = keys.map(|key| (key.clone(), self.view.revision(&key))).collect();
-        self.ask(out, Request::Transact(Txn { compare, put }))
+        self.ask(out, Request::Transact(Txn { compare, put }));
     }
 
     fn performed(&mut self, out: &mut Out, id: OpId, performed: Performed) {
