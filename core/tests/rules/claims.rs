@@ -3,7 +3,8 @@
 use crate::host::*;
 use primacy_core::event::Right;
 use primacy_core::store::{Beat, EpochRecord, Key, News, Record, Reign, Request, Txn};
-use primacy_core::{Boot, Effect, Epoch, Event, Guard, Input, Lsn, Timer};
+use primacy_core::{Boot, Effect, Epoch, Event, Guard, Input, Lsn, Node, Nonce, Timer};
+use std::sync::Arc;
 
 /// `a`, the last leader, claims epoch 2 at once: the store still names it.
 fn claiming() -> Host {
@@ -58,6 +59,22 @@ fn no_two_claims_have_the_same_mark() {
     a.settle_until("claiming");
     assert_ne!(a.claim().reign().nonce, first.reign().nonce);
     assert_ne!(first.reign().nonce.0, 0, "zero stands for a promotion by hand");
+}
+
+/// The first numbers of SplitMix64 for the seed 0, as its authors give them.
+#[test]
+fn marks_are_drawn_from_the_boot_by_splitmix64() {
+    let mut a = Host::last_leader(config("a"));
+    a.node = Node::new(Arc::new(config("a")), Boot(0), saved("a", &[1]));
+    a.asked.clear();
+    a.input(Input::Guard(Guard::Idle));
+    a.settle_until("claiming");
+    let first = a.claim();
+    assert_eq!(first.reign().nonce, Nonce(0xe220_a839_7b1d_cdaf));
+    a.written([beat(1, 101)]);
+    a.answer(&first);
+    a.settle_until("claiming");
+    assert_eq!(a.claim().reign().nonce, Nonce(0x6e78_9e6a_a1b9_65f4));
 }
 
 #[test]

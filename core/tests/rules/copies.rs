@@ -3,7 +3,7 @@
 use crate::host::*;
 use primacy_core::event::Frozen;
 use primacy_core::instance::{Data, Failure, Foreign, Instance, Op, Saved};
-use primacy_core::store::{Initialize, Pledge, Record, Reign, Released, View};
+use primacy_core::store::{Initialize, News, Pledge, Record, Reign, Released, View};
 use primacy_core::{Boot, CopyId, Epoch, Event, Guard, Input, Nonce, SystemId};
 use std::sync::Arc;
 
@@ -289,7 +289,7 @@ fn nothing_is_copied_while_the_store_may_say_something_else() {
     b.input(Input::Guard(Guard::Idle));
     let (look, read) = (b.order(), b.read());
     b.answer(&read);
-    b.input(Input::News(primacy_core::store::News::Interrupted));
+    b.input(Input::News(News::Interrupted));
     b.done(&look);
     assert_eq!((b.role(), b.op()), ("vacant", None));
     b.settle();
@@ -372,6 +372,27 @@ fn a_member_says_of_itself_which_copy_it_has_once_it_is_settled() {
         [Record::Member(member("b", 1))],
         "and whenever somebody else says otherwise"
     );
+}
+
+#[test]
+fn a_member_says_nothing_of_itself_while_it_stands_for_election_or_may_be_mistaken() {
+    let mut b = Host::standby();
+    b.input(Input::News(News::Interrupted));
+    let read = b.read();
+    b.unknown(&read);
+    b.news([Record::Member(member("b", 5))]);
+    b.pass_pause();
+    let read = b.read();
+    b.answer(&read);
+    let write = b.write();
+    assert_eq!(write.txn().put, [Record::Member(member("b", 1))], "after the read");
+
+    let mut b = Host::standby();
+    b.wake_at(START + secs(5));
+    let read = b.read();
+    b.answer(&read);
+    b.news([Record::Member(member("b", 5))]);
+    assert_eq!((b.role(), b.asked), ("candidate", vec![]));
 }
 
 #[test]
