@@ -41,6 +41,8 @@ pub struct Node {
     pub(crate) lease: Option<Lease>,
     /// The fence as the guard last acknowledged it.
     pub(crate) armed: Option<(Epoch, Time)>,
+    /// A fence that isn't acknowledged is not asked for again before this time.
+    pub(crate) arm_again: Time,
     /// The guard died; whatever it watched over must be killed.
     pub(crate) guard_lost: bool,
     pub(crate) instance: Instance,
@@ -131,6 +133,7 @@ impl Node {
             ask_again: Time(0),
             lease: None,
             armed: None,
+            arm_again: Time(0),
             guard_lost: false,
             instance: Instance::Unknown,
             lane: None,
@@ -552,6 +555,9 @@ impl Node {
         }
         timer(self.ask_again, Timer::Again);
         timer(self.order_again, Timer::Again);
+        if self.armed.is_none() {
+            timer(self.arm_again, Timer::Again);
+        }
         if let (Some(lease), Some(fence)) = (&self.lease, self.fence()) {
             if lease.sending.is_none() {
                 timer(lease.next, Timer::Beat);

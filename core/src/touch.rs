@@ -56,6 +56,7 @@ impl Node {
         self.touch_seen(t);
         t.due(&mut self.ask_again);
         t.due(&mut self.order_again);
+        t.due(&mut self.arm_again);
         if let Some((epoch, until)) = &mut self.armed {
             t.armed(epoch, until);
         }

@@ -42,8 +42,7 @@ impl Node {
     pub(super) fn open(&mut self, out: &mut Out, op: Op) {
         if self.is_armed(out.now) && !self.guard_lost {
             self.order(out, op);
-        } else if self.armed.is_none() && !self.guard_lost && out.now >= self.order_again {
-            self.order_again = out.now + self.config.retry_after;
+        } else if self.armed.is_none() && !self.guard_lost && out.now >= self.arm_again {
             self.arm(out);
         }
     }

@@ -3,7 +3,7 @@
 use crate::host::*;
 use primacy_core::instance::{Instance, Op, Saved};
 use primacy_core::store::{EpochRecord, Initialize, Key, Record, Txn, View};
-use primacy_core::{Boot, CopyId, Epoch, Event, Input, Lsn, Span, SystemId, Timer};
+use primacy_core::{Boot, CopyId, Epoch, Event, Guard, Input, Lsn, Span, SystemId, Timer};
 
 fn claim_by(name: &str, boot: u64) -> Record {
     Record::Initialize(Initialize { by: name.into(), boot: Boot(boot), system: None, foreign: false })
@@ -48,7 +48,6 @@ fn a_cluster_begins_with_a_claim_an_initdb_and_epoch_one() {
     assert_eq!(claim.txn().put[1..], put);
     a.answer(&claim);
     a.acknowledge();
-    a.pass_pause();
     let start = a.order();
     assert_eq!(start.order.op, Op::StartInPlace, "there is nothing to promote from");
     assert_eq!(start.order.saved.lineage, [(Epoch(1), nonce)]);
@@ -220,8 +219,9 @@ fn the_first_reign_is_not_claimed_from_a_view_that_may_be_old() {
 #[test]
 fn a_first_start_that_fails_is_tried_again() {
     let mut a = Host::empty("a");
-    a.begin();
-    a.pass_pause();
+    a.input(Input::Guard(Guard::Idle));
+    a.settle_until("promoting");
+    a.acknowledge();
     let start = a.order();
     assert_eq!(start.order.op, Op::StartInPlace);
     a.failed(&start, primacy_core::instance::Failure::TimedOut);

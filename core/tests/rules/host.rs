@@ -233,7 +233,6 @@ impl Host {
         host.pass(ms(200));
         host.answer(&claim);
         assert_eq!(host.role(), "promoting");
-        host.pass(ms(100));
         host.told();
         host
     }
@@ -246,8 +245,6 @@ impl Host {
     /// The same, with settings of its own.
     pub fn primary_with(config: Config) -> Host {
         let mut host = Host::last_leader(config);
-        host.settle();
-        host.pass_pause();
         host.settle();
         assert_eq!(host.role(), "primary");
         assert_eq!(host.node.lease().map(|lease| lease.epoch), Some(Epoch(2)));
@@ -327,7 +324,7 @@ impl Host {
         self.input(Input::Wake)
     }
 
-    /// Lets the pause after a failed order pass, or after a fence that isn't acknowledged yet.
+    /// Lets the pause pass that follows whatever has failed.
     pub fn pass_pause(&mut self) {
         self.wake_at(self.now + ms(100));
     }

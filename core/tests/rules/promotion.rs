@@ -45,8 +45,6 @@ fn a_primary_writes_down_forks_of_its_history_that_earlier_holders_could_not() {
     }
     let mut a = Host::new(config("a"), saved("a", &[1, 2, 3]), store, stopped(at(3, 300)));
     a.begin();
-    a.pass_pause();
-    a.settle();
     assert_eq!(a.role(), "primary");
     let forks: Vec<_> = a.store.epochs.values().map(|record| record.fork).collect();
     let own = Some(at(3, 300));
@@ -61,8 +59,6 @@ fn a_fork_of_a_reign_with_another_mark_is_not_written() {
     past.lineage[1].1.0 += 1;
     let mut a = Host::new(config("a"), past, store, stopped(at(3, 300)));
     a.begin();
-    a.pass_pause();
-    a.settle();
     assert_eq!(a.role(), "primary");
     assert_eq!(a.store.epochs[&Epoch(2)].fork, None);
 }

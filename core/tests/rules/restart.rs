@@ -115,8 +115,6 @@ fn without_its_guard_what_runs_is_not_resumed() {
     assert_eq!(a.asked, []);
     a.done(&kill);
     a.settle();
-    a.pass_pause();
-    a.settle();
     assert_eq!(a.node.lease().map(|lease| lease.epoch), Some(Epoch(3)), "it is promoted anew");
 }
 
@@ -189,9 +187,7 @@ fn the_first_reign_interrupted_before_anybody_was_admitted_is_begun_again() {
     let claim = a.claim();
     assert_eq!((claim.reign().epoch, claim.reign().nonce), (Epoch(1), nonce_of(1)), "in the same reign");
     a.answer(&claim);
-    a.pass_pause();
     a.acknowledge();
-    a.pass_pause();
     assert_eq!(a.op(), Some(&Op::StartInPlace), "it has no ancestor to be promoted from");
     a.settle();
     assert_eq!(a.role(), "primary");

@@ -177,8 +177,6 @@ fn a_claim_under_way() {
 fn a_primary_with_beats_of_unknown_outcome_and_an_order_under_way() {
     same_story("a", &[1], 1, |a| {
         a.settle();
-        a.pass_pause();
-        a.settle();
         assert_eq!(a.role(), "primary");
         a.wake_for(Timer::Beat);
         let beat = a.beat();
