@@ -1,13 +1,8 @@
 //! The Debian packages that a lab needs: which are missing, and how they get here.
 //!
 //! A package counts as present when its program is there, wherever it came from. What is installed for a lab must not
-//! run by itself: Debian's packages of PostgreSQL and etcd start services, so while they are installed services are
-//! forbidden, PostgreSQL's own cluster isn't made, and afterwards their units are disabled.
+//! run by itself; `install.sh` sees to that.
 
-use std::fs::{self, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
@@ -57,11 +52,11 @@ pub fn check() -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
-    bail!("these packages are missing: {}\n{}", missing.join(" "), by_hand(&missing))
+    bail!("packages are missing; as root, please run\n{}", by_hand(&missing))
 }
 
 fn by_hand(packages: &[&str]) -> String {
-    format!("  sudo apt-get install --no-install-recommends {}", packages.join(" "))
+    format!("  apt-get update && apt-get install --no-install-recommends {}", packages.join(" "))
 }
 
 /// Installs what is missing, without questions; says what it does. Returns what was installed.
@@ -73,24 +68,41 @@ pub fn install() -> Result<Vec<&'static str>> {
     println!("Missing packages: {}", missing.join(" "));
     let root = rustix::process::geteuid().is_root();
     if !root && !may_sudo() {
-        bail!("neither root nor sudo without a password; please run\n{}", by_hand(&missing));
+        bail!(
+            "neither root nor sudo without a password (`sudo -v` may ask for it before); as root, please run\n{}",
+            by_hand(&missing)
+        );
     }
     if place::program("apt-get").is_none() {
         bail!("this isn't Debian or one of its kin; please install what these packages hold");
     }
-    let quiet = Quiet::begin(root)?;
-    let done = apt(root, &["update", "-q"]).and_then(|()| apt(root, &install_arguments(&missing)));
-    drop(quiet);
-    done.with_context(|| format!("installing failed; by hand it is\n{}", by_hand(&missing)))?;
-    disable_services(root, &missing);
+    fetch_and_install(root, &missing).map_err(|error| {
+        error.context(format!("installing failed; as root it is\n{}\nWhat happened", by_hand(&missing)))
+    })?;
     check()?;
     Ok(missing)
 }
 
-fn install_arguments<'a>(packages: &[&'a str]) -> Vec<&'a str> {
-    let mut arguments = vec!["install", "-q", "-y", "--no-install-recommends"];
-    arguments.extend(packages);
-    arguments
+/// Waits while another one of its kind works.
+const FETCH: &[&str] = &[
+    "apt-get",
+    "-oDPkg::Lock::Timeout=120",
+    "install",
+    "-q",
+    "-y",
+    "--no-install-recommends",
+    "--download-only",
+];
+
+/// Fetching may take long and may be interrupted. Installing may not: it runs in a session of its own, to which
+/// neither Ctrl-C nor the end of this program gets, so dpkg never stops in the middle of its work.
+fn fetch_and_install(root: bool, packages: &[&str]) -> Result<()> {
+    println!("  apt-get update");
+    run(&mut as_root(root, &["apt-get", "update", "-q"]))?;
+    println!("  apt-get install --no-install-recommends {}", packages.join(" "));
+    run(as_root(root, FETCH).args(packages))?;
+    let install = ["setsid", "--wait", "sh", "-c", include_str!("install.sh"), "install.sh"];
+    run(as_root(root, &install).args(packages))
 }
 
 /// Whether sudo works without asking for a password.
@@ -100,96 +112,27 @@ pub fn may_sudo() -> bool {
 }
 
 /// A command as root.
-fn as_root(root: bool, program: &str) -> Command {
+fn as_root(root: bool, words: &[&str]) -> Command {
     let mut command = if root { Command::new("env") } else { Command::new("sudo") };
     if !root {
         command.args(["-n", "env"]);
     }
     // After a mere `su`, PATH lacks what dpkg needs.
     let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-    command.args([path, "DEBIAN_FRONTEND=noninteractive", program]);
+    command.args([path, "DEBIAN_FRONTEND=noninteractive"]).args(words);
     command
 }
 
-fn apt(root: bool, arguments: &[&str]) -> Result<()> {
-    println!("  apt-get {}", arguments.join(" "));
-    let mut command = as_root(root, "apt-get");
-    let output = command
-        .args(["-o", "Dpkg::Use-Pty=0", "-o", "DPkg::Lock::Timeout=120"])
-        .args(arguments)
-        .stdin(Stdio::null())
-        .output()
-        .context("run apt-get")?;
+/// Runs a command; when it fails, the error has the end of what it said.
+fn run(command: &mut Command) -> Result<()> {
+    let output = command.stdin(Stdio::null()).output().context("run apt-get")?;
     if output.status.success() {
         return Ok(());
     }
     let text =
         String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    let tail: Vec<&str> = text.lines().rev().take(15).collect();
-    bail!(
-        "apt-get {}: {}\n{}",
-        arguments.join(" "),
-        output.status,
-        tail.into_iter().rev().collect::<Vec<_>>().join("\n")
-    )
-}
-
-/// While this lives, no package starts a service or makes a PostgreSQL cluster. Only what it wrote is removed again.
-struct Quiet {
-    root: bool,
-    written: Vec<PathBuf>,
-}
-
-const POLICY: &str = "/usr/sbin/policy-rc.d";
-const CLUSTER: &str = "/etc/postgresql-common/createcluster.d/primacy-lab.conf";
-
-impl Quiet {
-    fn begin(root: bool) -> Result<Quiet> {
-        let mut quiet = Quiet { root, written: Vec::new() };
-        if !Path::new(POLICY).exists() {
-            quiet.write(POLICY, "#!/bin/sh\nexit 101\n", "755")?;
-        }
-        quiet.write(CLUSTER, "create_main_cluster = false\n", "644")?;
-        Ok(quiet)
-    }
-
-    fn write(&mut self, path: &str, text: &str, mode: &str) -> Result<()> {
-        let draft = std::env::temp_dir().join(format!("primacy-lab-{}", std::process::id()));
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
-        file.write_all(text.as_bytes())?;
-        let mut install = as_root(self.root, "install");
-        let status = install.args(["-D", "-m", mode]).arg(&draft).arg(path).status();
-        fs::remove_file(&draft)?;
-        if !status.with_context(|| format!("write {path}"))?.success() {
-            bail!("{path} can't be written");
-        }
-        self.written.push(path.into());
-        Ok(())
-    }
-}
-
-impl Drop for Quiet {
-    fn drop(&mut self) {
-        let _ = as_root(self.root, "rm").arg("-f").args(&self.written).status();
-    }
-}
-
-/// Services that came with these packages don't start at the next boot either, with any kind of init.
-fn disable_services(root: bool, installed: &[&str]) {
-    let services = [("postgresql-15", "postgresql"), ("etcd-server", "etcd")];
-    for (_, name) in services.iter().filter(|(package, _)| installed.contains(package)) {
-        let unit = format!("{name}.service");
-        let ways: [(&str, &[&str]); 3] = [
-            ("systemctl", &["disable", "--quiet", &unit]),
-            ("deb-systemd-helper", &["disable", &unit]),
-            ("update-rc.d", &[name, "disable"]),
-        ];
-        for (program, arguments) in ways.into_iter().filter(|(program, _)| place::program(program).is_some())
-        {
-            let mut disable = as_root(root, program);
-            let _ = disable.args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).status();
-        }
-    }
+    let lines: Vec<&str> = text.lines().collect();
+    bail!("{}\n{}", output.status, lines[lines.len().saturating_sub(15)..].join("\n"))
 }
 
 #[cfg(test)]
@@ -202,6 +145,6 @@ mod tests {
         assert_eq!(none, ["postgresql-15", "etcd-server", "iproute2", "util-linux", "gcc"]);
         let some = missing_among(NEEDS, &|need| need.program != "etcd");
         assert_eq!(some, ["etcd-server"]);
-        assert_eq!(by_hand(&some), "  sudo apt-get install --no-install-recommends etcd-server");
+        assert_eq!(by_hand(&some), "  apt-get update && apt-get install --no-install-recommends etcd-server");
     }
 }
