@@ -1,7 +1,7 @@
 //! A cgroup (version 2) for each agent, given to its user, as a service manager with delegation would.
 
 use std::fs;
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -20,8 +20,13 @@ fn mount_in_line(line: &str) -> Option<PathBuf> {
 }
 
 /// The directory of a lab's cgroups; a machine without cgroup 2 goes without.
+///
+/// A chroot or a container may see the same cgroups, but has files of its own. A lab of the same name in there is
+/// another one, so where its files are is part of the name.
 pub fn of_lab(name: &str) -> Option<PathBuf> {
-    Some(mount_point()?.join(format!("primacy-lab-{name}")))
+    let files = fs::metadata("/var/tmp").ok()?;
+    let place = format!("primacy-lab-{name}-{:x}-{:x}", files.dev(), files.ino());
+    Some(mount_point()?.join(place))
 }
 
 /// Makes the agent's cgroup of a host and gives it to the user postgres.
