@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use crate::host::{Service, init};
 use crate::keeper::protocol::{Reply, Request, Signal, Status, Target};
@@ -51,11 +51,17 @@ impl Lab {
         let root = place::of_lab(&options.name);
         install_programs(&root, &options.agent)?;
         let keeper = spawn_keeper(&root, options)?;
-        let lab = Lab::wait_for(&options.name, keeper)?;
+        let log = fs::File::open(root.join("keeper.log")).context("open the keeper's log")?;
+        let lab = Lab::wait_for(&options.name, keeper).and_then(Lab::switch_on);
+        // When this went wrong, the log's name is gone with the lab, but the open file isn't.
+        lab.map_err(|error| anyhow!("{error:#}\n{}", std::io::read_to_string(log).unwrap_or_default()))
+    }
+
+    fn switch_on(self) -> Result<Lab> {
         for host in NODES {
-            lab.ask(Request::Power(host, true))?;
+            self.ask(Request::Power(host, true))?;
         }
-        Ok(lab)
+        Ok(self)
     }
 
     /// Finds a lab that is up.
@@ -74,7 +80,7 @@ impl Lab {
                 return Ok(lab);
             }
             if let Some(status) = keeper.try_wait()? {
-                bail!("the keeper ended at once ({status}); it says why above");
+                bail!("the keeper ended at once ({status}); it said");
             }
             if Instant::now() > end {
                 let _ = keeper.kill();
@@ -158,13 +164,10 @@ impl Lab {
         if let Some(mut keeper) = self.keeper.take() {
             let _ = keeper.wait();
         }
+        janitor::wait_for_end(&self.name)?;
         let root = place::of_lab(&self.name);
-        let end = Instant::now() + Duration::from_secs(15);
-        while root.exists() {
-            if Instant::now() > end {
-                bail!("{} is still there", root.display());
-            }
-            std::thread::sleep(Duration::from_millis(20));
+        if root.exists() {
+            bail!("{} is still there", root.display());
         }
         Ok(())
     }

@@ -130,7 +130,7 @@ fn first_process(maker: &mut Child) -> Result<i32> {
     let said = BufReader::new(maker.stdout.take().context("the host talks")?).lines().next();
     match said {
         Some(Ok(line)) if line == init::READY => {}
-        _ => bail!("the host didn't come up; the keeper's log says more"),
+        _ => bail!("the host didn't come up; the keeper's log says why"),
     }
     let children = processes::children_of(maker.id() as i32);
     children.first().copied().context("the host has no first process")

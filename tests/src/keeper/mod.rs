@@ -204,6 +204,11 @@ fn host_status(host: Host, namespace: PathBuf, init: Option<i32>) -> HostStatus 
 
 /// Removes what an earlier lab of this name has left, if its keeper is gone.
 pub fn clear(name: &str) -> Result<()> {
+    janitor::wait_for_end(name)?;
+    remove(name)
+}
+
+fn remove(name: &str) -> Result<()> {
     if let Some(cgroups) = cgroup::of_lab(name).filter(|directory| directory.exists()) {
         cgroup::remove(&cgroups);
     }
