@@ -60,7 +60,7 @@ pub const PARTS: &[Part] = &[
     Part {
         name: "build",
         when: When::Always,
-        budget: 1_200,
+        budget: 2_400,
         vital: true,
         work: Work::Run(&["cargo", "build", "--release", "--workspace", "--all-targets"]),
     },
