@@ -4,6 +4,7 @@ use primacy_guard::kill::Instance;
 use primacy_guard::now_us;
 use primacy_guard::server::{Options, SOCKET};
 use primacy_guard::wire::{Ask, News, Reply, Request, Say, Start, Status, Why};
+use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -163,7 +164,7 @@ fn stopped_processes_and_orphans_die_too() {
     agent.ask(place.start(&inner, Some(1))).unwrap();
     place.wait_for(5);
     for pid in place.instance().processes() {
-        Command::new("kill").args(["-STOP", &pid.to_string()]).status().unwrap();
+        kill_process(Pid::from_raw(pid).unwrap(), Signal::STOP).unwrap();
     }
     assert_eq!(agent.news(), News::Killed(Why::Fence));
     assert_eq!(place.instance().processes(), Vec::<i32>::new());

@@ -2,6 +2,7 @@
 //! user `postgres` where it was started as root.
 
 use primacy_postgres::{Found, Instant, Position, Postgres, Runner, Settings, Upstream, User};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use std::ffi::OsString;
 use std::fs;
@@ -168,8 +169,7 @@ impl Node {
 impl Drop for Node {
     fn drop(&mut self) {
         if let Some(child) = self.runner.child.lock().unwrap().as_mut() {
-            let pid = child.id().to_string();
-            drop(Command::new("kill").args(["-QUIT", &pid]).stderr(Stdio::null()).status());
+            let _ = kill_process(Pid::from_child(child), Signal::QUIT);
             drop(child.wait());
         }
         drop(fs::remove_dir_all(&self.root));
