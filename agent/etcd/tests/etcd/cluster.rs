@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 use std::time::Duration;
 
 use primacy_etcd::{Client, Config, Endpoint, Instant};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
 /// How long a cluster may take to come up, or a new leader to be elected, on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -62,8 +62,11 @@ impl Cluster {
         order
     }
 
+    /// Returns once it stands still: on a busy machine the signal alone leaves it time for an answer.
     pub fn freeze(&self, member: usize) {
-        kill_process(self.members[member].pid(), Signal::STOP).expect("freeze a member");
+        let pid = self.members[member].pid();
+        kill_process(pid, Signal::STOP).expect("freeze a member");
+        waitpid(Some(pid), WaitOptions::UNTRACED).expect("wait until it stands still");
     }
 
     pub fn thaw(&self, member: usize) {
