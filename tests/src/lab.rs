@@ -201,7 +201,7 @@ impl Drop for Lab {
 /// Runs this program again as root, where sudo takes no password; without sudo an error says what a lab needs.
 pub fn again_as_root(arguments: &[String]) -> Result<bool> {
     if !packages::may_sudo() {
-        bail!("a lab needs root: it makes network namespaces, TUN devices and cgroups. Try `sudo -E`.");
+        bail!("a lab needs root: it makes network namespaces, TUN devices and cgroups. Try `sudo -v` first.");
     }
     let agent = format!("PRIMACY_LAB_AGENT={}", place::agent().display());
     let own = std::env::current_exe()?;
