@@ -39,23 +39,38 @@ impl Program {
 
     /// Runs it, and returns what it printed if it succeeded.
     pub async fn run(self, by: Instant) -> Result<String, Error> {
-        let name = self.name;
-        let (ok, out, err) = self.finish(by).await?;
-        if ok { Ok(out) } else { Err(Error::Program { program: name, words: tail(&err) }) }
+        let finished = self.finish(by).await?;
+        if finished.succeeded { Ok(finished.out) } else { Err(finished.into_error()) }
     }
 
-    /// Runs it, and returns what it printed, whether it succeeded or not.
-    pub async fn run_anyway(self, by: Instant) -> Result<String, Error> {
-        self.finish(by).await.map(|(_, out, _)| out)
-    }
-
-    async fn finish(mut self, by: Instant) -> Result<(bool, String, String), Error> {
+    /// Runs it to its end, whether it succeeds or not.
+    pub async fn finish(mut self, by: Instant) -> Result<Finished, Error> {
         let child = self.command.spawn().map_err(Error::io(format!("run {}", self.name)))?;
         let output =
             timeout_at(by, child.wait_with_output()).await.map_err(|_| Error::TimedOut(self.name))?;
         let output = output.map_err(Error::io(format!("wait for {}", self.name)))?;
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        Ok((output.status.success(), text(output.stdout), text(output.stderr)))
+        Ok(Finished {
+            name: self.name,
+            succeeded: output.status.success(),
+            out: text(output.stdout),
+            err: text(output.stderr),
+        })
+    }
+}
+
+/// A program that has ended.
+pub(crate) struct Finished {
+    name: &'static str,
+    pub succeeded: bool,
+    pub out: String,
+    pub err: String,
+}
+
+impl Finished {
+    /// That it failed, with its last words.
+    pub fn into_error(self) -> Error {
+        Error::Program { program: self.name, words: tail(&self.err) }
     }
 }
 

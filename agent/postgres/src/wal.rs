@@ -3,9 +3,12 @@
 //! What counts is the end of the last *complete* record. A figure below the truth would lose commits.
 
 use crate::control::{Control, parse_lsn};
+use crate::tools::Program;
 use crate::{Error, Instant, Position, Settings};
-use std::collections::BTreeMap;
-use std::fs;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::path::PathBuf;
 
 /// For each timeline of a history: the timeline before it, and where it left that one.
 pub type Forks = BTreeMap<u32, Position>;
@@ -32,29 +35,114 @@ impl Settings {
         Ok(end.max(control.recovery_end))
     }
 
-    /// Reads records from `start` on, on one timeline, to the last complete one.
+    /// The end of the last complete record on this timeline, from `start` on.
+    ///
+    /// Only the last segment is read: that those before it are whole is known from its being there. Where a record
+    /// spans whole segments none begins in the last, and further ones are read.
     async fn scan(&self, start: Position, segment: u64, by: Instant) -> Result<Position, Error> {
-        let Position { timeline, lsn } = start;
-        // It would wait five seconds for the first segment that isn't there, and a copy's WAL ends with a full one.
-        let end = self.segments_end(start, segment);
-        if end <= lsn {
-            return Ok(start);
+        let end = self.segments_end(start, segment)?;
+        let (mut from, mut segments) = (end, 1);
+        while from > start.lsn {
+            from = end.saturating_sub(segments * segment).max(start.lsn);
+            if let Some(lsn) = self.last_record(Position { lsn: from, ..start }, end, segment, by).await? {
+                return Ok(Position { lsn, ..start });
+            }
+            segments *= 2;
         }
-        let dump = self.program("pg_waldump").arg("-p").arg(self.data_dir.join("pg_wal"));
-        let dump = dump.args(["-t", &timeline.to_string(), "-s", &shown(lsn), "-e", &shown(end)]);
-        // Where the WAL ends within a segment, it ends with an error.
-        let text = dump.run_anyway(by).await?;
-        let last = text.lines().rev().find_map(|line| record(line, segment));
-        Ok(Position { timeline, lsn: last.unwrap_or(lsn) })
+        Ok(start)
     }
 
-    /// The end of the last segment of this timeline that is there without a gap from `start` on.
-    fn segments_end(&self, start: Position, segment: u64) -> u64 {
-        let mut end = start.lsn - start.lsn % segment;
-        while self.has_segment(start.timeline, end, segment) {
-            end += segment;
+    /// The end of the last complete record that begins at `from` or later; none if none does.
+    async fn last_record(
+        &self,
+        from: Position,
+        end: u64,
+        segment: u64,
+        by: Instant,
+    ) -> Result<Option<u64>, Error> {
+        // To print the records would take twenty times as long as to read them.
+        let read = self.dump(from, end).arg("--quiet").finish(by).await?;
+        if let Some(last) = last_read(&read.err) {
+            return self.last_printed(Position { lsn: last, ..from }, end, segment, by).await;
         }
-        end
+        if !read.succeeded {
+            let none = read.err.contains("could not find a valid record");
+            return if none { Ok(None) } else { Err(read.into_error()) };
+        }
+        // All is complete, and full up to the end of the segment.
+        let (mut at, mut pages) = (end, 1);
+        while at > from.lsn {
+            at = end.saturating_sub(pages * PAGE).max(from.lsn);
+            if let Some(last) = self.last_printed(Position { lsn: at, ..from }, end, segment, by).await? {
+                return Ok(Some(last));
+            }
+            pages *= 2;
+        }
+        Ok(None)
+    }
+
+    /// The same, from what is printed about each.
+    async fn last_printed(
+        &self,
+        from: Position,
+        end: u64,
+        segment: u64,
+        by: Instant,
+    ) -> Result<Option<u64>, Error> {
+        // Where the WAL ends within a segment, this ends with an error.
+        let printed = self.dump(from, end).finish(by).await?;
+        Ok(printed.out.lines().rev().find_map(|line| record(line, segment)))
+    }
+
+    /// It would wait five seconds for a segment that isn't there, so it needs an end.
+    fn dump(&self, from: Position, end: u64) -> Program {
+        let dump = self.program("pg_waldump").arg("-p").arg(self.wal_dir());
+        dump.args(["-t", &from.timeline.to_string(), "-s", &shown(from.lsn), "-e", &shown(end)])
+    }
+
+    /// The end of the last segment of this timeline that has WAL in it, from that of `start` on.
+    ///
+    /// Segments are made in advance, of zeros or of old ones. A segment is synced before the next one is written to, by
+    /// a primary and by a walreceiver: so those with WAL come first, without a gap, and halving finds the last.
+    ///
+    /// On a disk that lies about what is synced, WAL may begin again behind a tear, and the copy seems to go further
+    /// than its recovery would. Then at worst it is taken for one that isn't contained in the elected history, and
+    /// moved aside; it is never taken for one that holds less than it does. After an orderly stop the last segment is
+    /// that of the shutdown checkpoint, which is where `start` is: its end is exact.
+    fn segments_end(&self, start: Position, segment: u64) -> Result<u64, Error> {
+        let names = self.wal_names()?;
+        let there = |number: u64| names.contains(&segment_name(start.timeline, number * segment, segment));
+        let mut written = start.lsn / segment;
+        if !there(written) {
+            return Ok(written * segment);
+        }
+        let mut beyond = written + 1;
+        while there(beyond) {
+            beyond += 1;
+        }
+        while written + 1 < beyond {
+            let middle = written.midpoint(beyond);
+            if self.has_wal(start.timeline, middle * segment, segment)? {
+                written = middle;
+            } else {
+                beyond = middle;
+            }
+        }
+        Ok(beyond * segment)
+    }
+
+    /// Whether the segment's first page says that it is just this one. In one that was made of an old one it bears the
+    /// old address, or belongs to the timeline before.
+    fn has_wal(&self, timeline: u32, lsn: u64, segment: u64) -> Result<bool, Error> {
+        let path = self.wal_dir().join(segment_name(timeline, lsn, segment));
+        let (mut magic_and_flags, mut owner, mut address) = ([0; 4], [0; 4], [0; 8]);
+        let read = File::open(&path).and_then(|mut file| {
+            file.read_exact(&mut magic_and_flags)?;
+            file.read_exact(&mut owner)?;
+            file.read_exact(&mut address)
+        });
+        read.map_err(Error::io(format!("read {}", path.display())))?;
+        Ok(u32::from_ne_bytes(owner) == timeline && u64::from_ne_bytes(address) == lsn)
     }
 
     /// A timeline that left this one at or before its end, and of which there is WAL. The highest, if there are more.
@@ -72,10 +160,9 @@ impl Settings {
 
     /// The timeline of the byte before `lsn`: the highest that has a segment there and had begun before it.
     pub(crate) fn timeline_at(&self, lsn: u64, segment: u64) -> Option<u32> {
-        let wal = fs::read_dir(self.data_dir.join("pg_wal")).ok()?;
-        let names = wal.flatten().filter_map(|entry| entry.file_name().into_string().ok());
         let wanted = segment_suffix(lsn.saturating_sub(1), segment);
-        let timelines = names.filter_map(|name| {
+        let names = self.wal_names().ok()?;
+        let timelines = names.iter().filter_map(|name| {
             let (timeline, rest) = name.split_at_checked(8)?;
             (rest == wanted).then(|| u32::from_str_radix(timeline, 16).ok())?
         });
@@ -84,21 +171,32 @@ impl Settings {
     }
 
     fn has_segment(&self, timeline: u32, lsn: u64, segment: u64) -> bool {
-        let name = format!("{timeline:08X}{}", segment_suffix(lsn, segment));
-        self.data_dir.join("pg_wal").join(name).exists()
+        self.wal_dir().join(segment_name(timeline, lsn, segment)).exists()
+    }
+
+    fn wal_dir(&self) -> PathBuf {
+        self.data_dir.join("pg_wal")
+    }
+
+    /// What lies there, by name.
+    fn wal_names(&self) -> Result<BTreeSet<String>, Error> {
+        let dir = self.wal_dir();
+        let entries = fs::read_dir(&dir).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+        let entries = entries.map_err(Error::io(format!("read {}", dir.display())))?;
+        Ok(entries.into_iter().filter_map(|entry| entry.file_name().into_string().ok()).collect())
     }
 
     /// The timelines that have a history file with something in it.
     fn histories(&self) -> Vec<u32> {
-        let Ok(wal) = fs::read_dir(self.data_dir.join("pg_wal")) else { return Vec::new() };
-        let names = wal.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-        let numbers = names.filter_map(|name| u32::from_str_radix(name.strip_suffix(".history")?, 16).ok());
+        let Ok(names) = self.wal_names() else { return Vec::new() };
+        let numbers =
+            names.iter().filter_map(|name| u32::from_str_radix(name.strip_suffix(".history")?, 16).ok());
         numbers.filter(|timeline| self.forks(*timeline).len() > 1).collect()
     }
 
     /// What a timeline's history file says; without one, that it is the first.
     pub(crate) fn forks(&self, timeline: u32) -> Forks {
-        let path = self.data_dir.join("pg_wal").join(format!("{timeline:08X}.history"));
+        let path = self.wal_dir().join(format!("{timeline:08X}.history"));
         history(timeline, &fs::read_to_string(path).unwrap_or_default())
     }
 }
@@ -119,6 +217,10 @@ fn history(timeline: u32, text: &str) -> Forks {
     forks
 }
 
+fn segment_name(timeline: u32, lsn: u64, segment: u64) -> String {
+    format!("{timeline:08X}{}", segment_suffix(lsn, segment))
+}
+
 fn segment_suffix(lsn: u64, segment: u64) -> String {
     let number = lsn / segment;
     let each = 0x1_0000_0000 / segment;
@@ -127,6 +229,12 @@ fn segment_suffix(lsn: u64, segment: u64) -> String {
 
 fn shown(lsn: u64) -> String {
     format!("{:X}/{:X}", lsn >> 32, lsn & 0xffff_ffff)
+}
+
+/// Where the last record begins that `pg_waldump` could read, from the error it ends with.
+fn last_read(words: &str) -> Option<u64> {
+    let (_, last) = words.split_once("error in WAL record at ")?;
+    parse_lsn(last.split(':').next()?)
 }
 
 /// A line of `pg_waldump`: where the record ends. A switch takes the rest of its segment.

@@ -6,7 +6,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use std::ffi::OsString;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -95,6 +95,10 @@ struct Node {
 
 impl Node {
     fn new(name: &str, port: u16) -> Node {
+        Node::with(name, port, &[])
+    }
+
+    fn with(name: &str, port: u16, initdb: &[&str]) -> Node {
         let root = std::env::temp_dir().join(format!("primacy-pg-{}-{name}", std::process::id()));
         fs::create_dir_all(root.join("run")).unwrap();
         let user = |name: &str| User { name: name.into(), password: Some("it's a secret".into()) };
@@ -111,7 +115,7 @@ impl Node {
             replication: user("replicator"),
             parameters: [("shared_buffers".to_owned(), "16MB".to_owned())].into(),
             pg_hba: vec![],
-            initdb: vec!["--encoding=UTF8".into(), "--no-sync".into()],
+            initdb: ["--encoding=UTF8", "--no-sync"].iter().chain(initdb).map(ToString::to_string).collect(),
         });
         Node { postgres, runner: Direct { data_dir, child: Mutex::default() }, root, port }
     }
@@ -125,6 +129,20 @@ impl Node {
             Found::Present(present) => present,
             other => panic!("{other:?}"),
         }
+    }
+
+    /// The segment of the first timeline with this byte, where segments have 1 MB.
+    fn segment(&self, lsn: u64) -> PathBuf {
+        self.root.join(format!("data/pg_wal/00000001{:08X}{:08X}", lsn >> 32, (lsn & 0xffff_ffff) >> 20))
+    }
+
+    /// All segments, in order.
+    fn segments(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(self.root.join("data/pg_wal")).unwrap();
+        let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+        paths.retain(|path| path.is_file());
+        paths.sort();
+        paths
     }
 
     /// Waits until this standby has everything.
@@ -177,7 +195,10 @@ impl Drop for Node {
 }
 
 async fn primary(name: &str, port: u16) -> Node {
-    let node = Node::new(name, port);
+    begun(Node::new(name, port)).await
+}
+
+async fn begun(node: Node) -> Node {
     assert_eq!(node.postgres.inspect(soon()).await.unwrap(), Found::Absent);
     node.postgres.initdb(&json!({"copy": 1}), soon()).await.unwrap();
     assert_eq!(node.found().await.position.timeline, 1);
@@ -277,6 +298,67 @@ fn a_crashed_primary_is_known_to_its_last_flushed_record() {
             let aside = a.postgres.set_aside("a test").unwrap();
             assert!(aside.join("primacy-aside.json").exists() && aside.join("PG_VERSION").exists());
             assert_eq!(a.postgres.inspect(soon()).await.unwrap(), Found::Absent);
+        });
+    }
+}
+
+#[test]
+fn the_end_of_the_wal_is_found_without_reading_all_of_it() {
+    if as_postgres("the_end_of_the_wal_is_found_without_reading_all_of_it") {
+        runtime().block_on(async {
+            let a = begun(Node::with("i", 55_471, &["--wal-segsize=1"])).await;
+            // Some of the segments are kept for later use.
+            a.run_sql("ALTER SYSTEM SET wal_keep_size = 0").await;
+            a.run_sql("SELECT pg_reload_conf()").await;
+            for table in ["t", "u", "v"] {
+                a.run_sql(&format!("CREATE TABLE {table} AS SELECT generate_series(1, 50000) AS n")).await;
+                a.run_sql("CHECKPOINT").await;
+            }
+            let redo = a.position().await;
+            a.run_sql("INSERT INTO t SELECT generate_series(1, 50000)").await;
+            let flushed = a.position().await;
+            assert!(a.segments().last() > Some(&a.segment(flushed.lsn)), "there is one made in advance");
+            a.runner.kill_all().await.unwrap();
+            let unreadable = a.segment(redo.lsn);
+            fs::set_permissions(&unreadable, fs::Permissions::from_mode(0o000)).unwrap();
+            let found = a.found().await.position;
+            fs::set_permissions(&unreadable, fs::Permissions::from_mode(0o600)).unwrap();
+            assert!(found >= flushed, "{found:?} below {flushed:?}");
+            a.postgres.start_in_place(&a.runner, soon()).await.unwrap();
+            assert!(a.position().await >= found);
+
+            a.run_sql("SELECT pg_switch_wal()").await;
+            let switched = a.position().await;
+            a.runner.kill_all().await.unwrap();
+            assert_eq!(a.found().await.position, switched, "a segment that is closed is full");
+        });
+    }
+}
+
+#[test]
+fn a_record_over_many_segments_counts_once_it_is_complete() {
+    if as_postgres("a_record_over_many_segments_counts_once_it_is_complete") {
+        runtime().block_on(async {
+            let a = begun(Node::with("j", 55_481, &["--wal-segsize=1"])).await;
+            let before = a.position().await;
+            a.run_sql("SELECT pg_logical_emit_message(false, 'x', repeat('x', 5000000))").await;
+            a.run_sql(
+                "DO $$ BEGIN WHILE pg_current_wal_flush_lsn() < pg_current_wal_insert_lsn() \
+                 LOOP PERFORM pg_sleep(0.05); END LOOP; END $$",
+            )
+            .await;
+            let flushed = a.position().await;
+            a.runner.kill_all().await.unwrap();
+            let found = a.found().await.position;
+            assert!(found >= flushed, "{found:?} below {flushed:?}");
+
+            // Its last page gets lost.
+            let file = fs::File::options().write(true).open(a.segment(flushed.lsn)).unwrap();
+            let page = (flushed.lsn - 1) % (1 << 20) / 8_192 * 8_192;
+            file.write_all_at(&[0; 8_192], page).unwrap();
+            let found = a.found().await.position;
+            assert!(found >= before && found < flushed, "{found:?} after {before:?}");
+            a.postgres.start_in_place(&a.runner, soon()).await.unwrap();
         });
     }
 }
