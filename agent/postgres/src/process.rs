@@ -20,6 +20,7 @@ impl Postgres {
     /// If it doesn't come up by the deadline.
     pub async fn start_standby(&self, runner: &impl Runner, by: Instant) -> Result<(), Error> {
         self.write_config()?;
+        self.settings.remove_placeholders()?;
         files::replace(&self.settings.data_dir.join("standby.signal"), b"")?;
         self.start(runner, false, by).await
     }

@@ -4,7 +4,7 @@
 
 use crate::control::{Control, parse_lsn};
 use crate::tools::Program;
-use crate::{Error, Instant, Position, Settings};
+use crate::{Error, Instant, Position, Settings, files};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::Read as _;
@@ -192,6 +192,23 @@ impl Settings {
         let numbers =
             names.iter().filter_map(|name| u32::from_str_radix(name.strip_suffix(".history")?, 16).ok());
         numbers.filter(|timeline| self.forks(*timeline).len() > 1).collect()
+    }
+
+    /// Removes the empty history files above all others: a promotion put them there that was then cut short. Recovery
+    /// would take the highest for the newest timeline, and wait for its WAL for ever.
+    ///
+    /// Those below stay: who follows from an older timeline asks its source for each number in between.
+    pub(crate) fn remove_placeholders(&self) -> Result<(), Error> {
+        let names = self.wal_names()?;
+        for name in names.iter().rev().filter(|name| name.ends_with(".history")) {
+            let path = self.wal_dir().join(name);
+            let file = fs::metadata(&path).map_err(Error::io(format!("look at {}", path.display())))?;
+            if file.len() > 0 {
+                break;
+            }
+            files::remove(&path)?;
+        }
+        Ok(())
     }
 
     /// What a timeline's history file says; without one, that it is the first.

@@ -250,6 +250,30 @@ fn a_promotion_takes_the_ordered_timeline_and_others_follow_it() {
 }
 
 #[test]
+fn a_promotion_that_was_cut_short_leaves_nothing_in_the_way() {
+    if as_postgres("a_promotion_that_was_cut_short_leaves_nothing_in_the_way") {
+        runtime().block_on(async {
+            let a = primary("k", 55_491).await;
+            let b = standby("l", 55_492, &a).await;
+            let history = |timeline| b.root.join(format!("data/pg_wal/{timeline:08X}.history"));
+            [2, 3].iter().for_each(|between| fs::write(history(*between), "").unwrap());
+            b.runner.kill_all().await.unwrap();
+            a.run_sql("CREATE TABLE t AS SELECT generate_series(1, 1000) AS n").await;
+            b.postgres.start_standby(&b.runner, soon()).await.unwrap();
+            b.postgres.follow(&a.upstream()).unwrap();
+            b.reaches(a.position().await).await;
+
+            // Those of a promotion that came to its end are needed by others.
+            b.postgres.close_sources(soon()).await.unwrap();
+            b.postgres.promote(4, soon()).await.unwrap();
+            b.runner.kill_all().await.unwrap();
+            b.postgres.start_standby(&b.runner, soon()).await.unwrap();
+            assert!((2..=4).all(|timeline| history(timeline).exists()));
+        });
+    }
+}
+
+#[test]
 fn a_clean_shutdown_ends_where_its_standby_ends() {
     if as_postgres("a_clean_shutdown_ends_where_its_standby_ends") {
         runtime().block_on(async {
