@@ -29,10 +29,15 @@ pub(super) async fn run(
 ) {
     let mut seen = None;
     loop {
+        let anew = seen.is_none();
         let Some(watch) = open(&client, &paths, &mut seen).await else {
             tokio::time::sleep(PAUSE).await;
             continue;
         };
+        // What the core has read by then may be older than where this watch begins.
+        if anew && news.send(News::Interrupted).is_err() {
+            return;
+        }
         let mut follow = Follow { watch, paths: &paths, directory: &directory, news: &news, seen: &mut seen };
         let why = follow.until_it_ends(&client, sign_of_life * 2).await;
         tracing::debug!(why, "the watch was interrupted");
