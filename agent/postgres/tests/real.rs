@@ -6,6 +6,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use std::ffi::OsString;
 use std::fs;
+use std::net::TcpListener;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -86,6 +87,11 @@ impl Runner for Direct {
     }
 }
 
+/// Others may be running these tests, too.
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
 struct Node {
     postgres: Postgres,
     runner: Direct,
@@ -94,15 +100,16 @@ struct Node {
 }
 
 impl Node {
-    fn new(name: &str, port: u16) -> Node {
-        Node::with(name, port, &[])
+    fn new(name: &str) -> Node {
+        Node::with(name, &[])
     }
 
-    fn with(name: &str, port: u16, initdb: &[&str]) -> Node {
+    fn with(name: &str, initdb: &[&str]) -> Node {
         let root = std::env::temp_dir().join(format!("primacy-pg-{}-{name}", std::process::id()));
         fs::create_dir_all(root.join("run")).unwrap();
         let user = |name: &str| User { name: name.into(), password: Some("it's a secret".into()) };
         let data_dir = root.join("data");
+        let port = free_port();
         let postgres = Postgres::new(Settings {
             name: name.into(),
             scope: "test".into(),
@@ -194,8 +201,8 @@ impl Drop for Node {
     }
 }
 
-async fn primary(name: &str, port: u16) -> Node {
-    begun(Node::new(name, port)).await
+async fn primary(name: &str) -> Node {
+    begun(Node::new(name)).await
 }
 
 async fn begun(node: Node) -> Node {
@@ -208,8 +215,8 @@ async fn begun(node: Node) -> Node {
     node
 }
 
-async fn standby(name: &str, port: u16, source: &Node) -> Node {
-    let node = Node::new(name, port);
+async fn standby(name: &str, source: &Node) -> Node {
+    let node = Node::new(name);
     node.postgres.clone_from(&source.upstream(), &json!({"copy": 2}), soon()).await.unwrap();
     node.postgres.start_standby(&node.runner, soon()).await.unwrap();
     node.postgres.follow(&source.upstream()).unwrap();
@@ -221,9 +228,9 @@ async fn standby(name: &str, port: u16, source: &Node) -> Node {
 fn a_promotion_takes_the_ordered_timeline_and_others_follow_it() {
     if as_postgres("a_promotion_takes_the_ordered_timeline_and_others_follow_it") {
         runtime().block_on(async {
-            let a = primary("a", 55_431).await;
-            let b = standby("b", 55_432, &a).await;
-            let c = standby("c", 55_433, &a).await;
+            let a = primary("a").await;
+            let b = standby("b", &a).await;
+            let c = standby("c", &a).await;
             a.followed_by(&["b", "c"]).await;
             a.run_sql("CREATE TABLE t AS SELECT generate_series(1, 1000) AS n").await;
             b.reaches(a.position().await).await;
@@ -241,7 +248,7 @@ fn a_promotion_takes_the_ordered_timeline_and_others_follow_it() {
             assert_eq!(leads.forks.get(&5), Some(&closed), "it left timeline 1 where its WAL ended");
 
             // c has a row that b lacks: it must not be made to follow. a new copy can.
-            let d = standby("d", 55_434, &b).await;
+            let d = standby("d", &b).await;
             assert_eq!(d.position().await.timeline, 5);
             assert_eq!(d.postgres.probe(soon()).await.unwrap().forks, leads.forks);
             assert_eq!(c.position().await.timeline, 1);
@@ -253,8 +260,8 @@ fn a_promotion_takes_the_ordered_timeline_and_others_follow_it() {
 fn a_promotion_that_was_cut_short_leaves_nothing_in_the_way() {
     if as_postgres("a_promotion_that_was_cut_short_leaves_nothing_in_the_way") {
         runtime().block_on(async {
-            let a = primary("k", 55_491).await;
-            let b = standby("l", 55_492, &a).await;
+            let a = primary("k").await;
+            let b = standby("l", &a).await;
             let history = |timeline| b.root.join(format!("data/pg_wal/{timeline:08X}.history"));
             [2, 3].iter().for_each(|between| fs::write(history(*between), "").unwrap());
             b.runner.kill_all().await.unwrap();
@@ -277,8 +284,8 @@ fn a_promotion_that_was_cut_short_leaves_nothing_in_the_way() {
 fn a_clean_shutdown_ends_where_its_standby_ends() {
     if as_postgres("a_clean_shutdown_ends_where_its_standby_ends") {
         runtime().block_on(async {
-            let a = primary("e", 55_441).await;
-            let b = standby("f", 55_442, &a).await;
+            let a = primary("e").await;
+            let b = standby("f", &a).await;
             a.run_sql("CREATE TABLE t AS SELECT generate_series(1, 1000) AS n").await;
             a.postgres.stop(&a.runner, soon()).await.unwrap();
             let stopped = a.found().await;
@@ -306,7 +313,7 @@ fn a_clean_shutdown_ends_where_its_standby_ends() {
 fn a_crashed_primary_is_known_to_its_last_flushed_record() {
     if as_postgres("a_crashed_primary_is_known_to_its_last_flushed_record") {
         runtime().block_on(async {
-            let a = primary("g", 55_451).await;
+            let a = primary("g").await;
             a.run_sql("CREATE TABLE t AS SELECT generate_series(1, 200000) AS n").await;
             a.run_sql("INSERT INTO t VALUES (0)").await;
             let flushed = a.position().await;
@@ -330,7 +337,7 @@ fn a_crashed_primary_is_known_to_its_last_flushed_record() {
 fn the_end_of_the_wal_is_found_without_reading_all_of_it() {
     if as_postgres("the_end_of_the_wal_is_found_without_reading_all_of_it") {
         runtime().block_on(async {
-            let a = begun(Node::with("i", 55_471, &["--wal-segsize=1"])).await;
+            let a = begun(Node::with("i", &["--wal-segsize=1"])).await;
             // Some of the segments are kept for later use.
             a.run_sql("ALTER SYSTEM SET wal_keep_size = 0").await;
             a.run_sql("SELECT pg_reload_conf()").await;
@@ -363,7 +370,7 @@ fn the_end_of_the_wal_is_found_without_reading_all_of_it() {
 fn a_record_over_many_segments_counts_once_it_is_complete() {
     if as_postgres("a_record_over_many_segments_counts_once_it_is_complete") {
         runtime().block_on(async {
-            let a = begun(Node::with("j", 55_481, &["--wal-segsize=1"])).await;
+            let a = begun(Node::with("j", &["--wal-segsize=1"])).await;
             let before = a.position().await;
             a.run_sql("SELECT pg_logical_emit_message(false, 'x', repeat('x', 5000000))").await;
             a.run_sql(
@@ -391,7 +398,7 @@ fn a_record_over_many_segments_counts_once_it_is_complete() {
 fn what_is_no_data_directory_is_left_alone() {
     if as_postgres("what_is_no_data_directory_is_left_alone") {
         runtime().block_on(async {
-            let a = Node::new("h", 55_461);
+            let a = Node::new("h");
             let data = a.root.join("data");
             fs::create_dir(&data).unwrap();
             fs::write(data.join("precious"), "x").unwrap();
