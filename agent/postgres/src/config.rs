@@ -145,7 +145,11 @@ impl Settings {
     fn write_source(&self, source: Option<&Upstream>) -> Result<(), Error> {
         let conninfo = source.map_or(String::new(), |source| self.conninfo(source));
         let text = format!("primary_conninfo = {}\nrestore_command = ''\n", quoted(&conninfo));
-        files::replace(&self.data_dir.join(SOURCE), text.as_bytes())
+        let path = self.data_dir.join(SOURCE);
+        if fs::read(&path).is_ok_and(|known| known == text.as_bytes()) {
+            return Ok(());
+        }
+        files::replace(&path, text.as_bytes())
     }
 }
 

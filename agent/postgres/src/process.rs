@@ -4,7 +4,8 @@ use crate::data::Found;
 use crate::sql::Standing;
 use crate::{Error, Instant, Position, Postgres, Runner, Upstream, files};
 use rustix::process::{Pid, Signal, kill_process};
-use std::fs;
+use std::fs::{self, File};
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::time::Duration;
 use tokio::time::{sleep, timeout_at};
 
@@ -54,9 +55,17 @@ impl Postgres {
     }
 
     /// The end of PostgreSQL's output.
-    fn last_words(&self) -> String {
-        let text = fs::read(self.settings.run_dir.join("postgres.log")).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text[text.len().saturating_sub(2_000)..]).into_owned();
+    pub fn last_words(&self) -> String {
+        let mut text = Vec::new();
+        let read = File::open(self.settings.run_dir.join("postgres.log")).and_then(|mut log| {
+            let length = log.metadata()?.len();
+            log.seek(SeekFrom::Start(length.saturating_sub(2_000)))?;
+            log.read_to_end(&mut text)
+        });
+        if let Err(why) = read {
+            return format!("its output can't be read: {why}");
+        }
+        let text = String::from_utf8_lossy(&text);
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(4)..].join("; ")
     }
@@ -66,6 +75,7 @@ impl Postgres {
     /// # Errors
     /// If processes are left even then.
     pub async fn stop(&self, runner: &impl Runner, by: Instant) -> Result<(), Error> {
+        // Without a postmaster the others end by themselves, or are killed.
         self.signal(Signal::INT)?;
         let gone = async {
             loop {
@@ -90,21 +100,28 @@ impl Postgres {
         (cwd == dir).then_some(pid)
     }
 
-    fn signal(&self, signal: Signal) -> Result<(), Error> {
-        let Some(pid) = self.postmaster().and_then(Pid::from_raw) else { return Ok(()) };
+    /// Makes PostgreSQL read its configuration again.
+    fn reload(&self) -> Result<(), Error> {
+        if self.signal(Signal::HUP)? { Ok(()) } else { Err(Error::Unfit("no postmaster runs".to_owned())) }
+    }
+
+    /// Says whether there was a postmaster.
+    fn signal(&self, signal: Signal) -> Result<bool, Error> {
+        let Some(pid) = self.postmaster().and_then(Pid::from_raw) else { return Ok(false) };
         match kill_process(pid, signal) {
-            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+            Ok(()) => Ok(true),
+            Err(rustix::io::Errno::SRCH) => Ok(false),
             Err(why) => Err(Error::Io { what: "signal the postmaster".to_owned(), why: why.into() }),
         }
     }
 
-    /// Takes WAL from another member. No restart, no session is cut.
+    /// Takes WAL from another member. No restart, no session is cut; a stream from just there goes on.
     ///
     /// # Errors
-    /// If the configuration can't be written.
+    /// If the configuration can't be written, or no server runs that could read it.
     pub fn follow(&self, source: &Upstream) -> Result<(), Error> {
         self.set_source(Some(source))?;
-        self.signal(Signal::HUP)
+        self.reload()
     }
 
     /// Closes every source of WAL and proves it, then says how far the WAL goes.
@@ -117,7 +134,7 @@ impl Postgres {
     pub async fn close_sources(&self, by: Instant) -> Result<Position, Error> {
         let before = self.loaded_at(by).await?;
         self.set_source(None)?;
-        self.signal(Signal::HUP)?;
+        self.reload()?;
         while !self.sources_are_closed(&before, by).await? {
             wait(by, "close the sources of WAL").await?;
         }

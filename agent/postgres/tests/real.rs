@@ -232,6 +232,10 @@ fn a_promotion_takes_the_ordered_timeline_and_others_follow_it() {
             let b = standby("b", &a).await;
             let c = standby("c", &a).await;
             a.followed_by(&["b", "c"]).await;
+            b.postgres.follow(&Upstream { host: "127.0.0.1".into(), port: 9 }).unwrap();
+            a.followed_by(&["c"]).await;
+            b.postgres.follow(&a.upstream()).unwrap();
+            a.followed_by(&["b", "c"]).await;
             a.run_sql("CREATE TABLE t AS SELECT generate_series(1, 1000) AS n").await;
             b.reaches(a.position().await).await;
 
@@ -324,6 +328,8 @@ fn a_crashed_primary_is_known_to_its_last_flushed_record() {
             assert!(a.position().await >= found.position);
 
             a.runner.kill_all().await.unwrap();
+            let unheard = a.postgres.follow(&a.upstream()).unwrap_err();
+            assert_eq!(unheard.to_string(), "no postmaster runs");
             a.postgres.set_identity(&json!({"copy": 9})).unwrap();
             assert_eq!(a.postgres.identity(), Some(json!({"copy": 9})));
             let aside = a.postgres.set_aside("a test").unwrap();

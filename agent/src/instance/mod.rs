@@ -5,6 +5,7 @@
 //! L01), and what describes the copy of the data is durable before anything happens to it.
 
 mod below;
+mod drought;
 mod guard;
 mod saved;
 
@@ -14,6 +15,7 @@ use crate::config::Settings;
 use crate::store::directory::Directory;
 use anyhow::Context;
 use below::Below;
+use drought::Drought;
 use guard::Hold;
 use primacy_core::instance::{Data, Failure, Foreign, Found, Instance, Op, Order, Performed, Saved};
 use primacy_core::{Epoch, Guard, Lsn, Name, Nonce, Position, Span, SystemId, Time};
@@ -52,6 +54,7 @@ pub struct Local {
     guard: Hold,
     /// The member and epoch it was last told to follow. After a restart of the agent none, and it is told anew.
     source: RefCell<Option<(Name, Epoch)>>,
+    drought: RefCell<Drought>,
     /// At the last look it ran.
     runs: Cell<bool>,
     /// A PostgreSQL that wasn't ours was found at the start.
@@ -82,6 +85,7 @@ impl Local {
             postgres,
             guard,
             source: RefCell::default(),
+            drought: RefCell::default(),
             runs: Cell::new(false),
             foreign: Cell::new(false),
             changed: Cell::new(now()),
@@ -156,6 +160,7 @@ impl Local {
                 let source = self.upstream(from)?;
                 self.postgres.follow(&source).map_err(failure)?;
                 self.source.replace(Some((from.clone(), order.saved.highest)));
+                self.drought.take();
                 Ok(())
             }
             Op::CloseSources => {
@@ -255,6 +260,7 @@ impl Local {
         if saved.is_err() {
             instance = Instance::Unknown;
         }
+        self.drought.borrow_mut().see(&instance, now());
         self.runs.set(instance.runs());
         self.board.look().details = Details { guard_weak: self.guard.weak(), ..details };
         if self.last.borrow().runs() != instance.runs() || !same_kind(&self.last.borrow(), &instance) {
@@ -262,6 +268,24 @@ impl Local {
         }
         self.last.replace(instance.clone());
         Found { instance, saved: saved.ok() }
+    }
+
+    /// What was ordered is kept true: the source may have moved, or PostgreSQL may not have heard of it.
+    ///
+    /// Only between two orders: one may just be about to close it.
+    fn keep_following(&self) {
+        let Some((name, _)) = self.source.borrow().clone() else { return };
+        let Some(lasts) = self.drought.borrow_mut().lasts(now()) else { return };
+        let again = self.upstream(&name);
+        let again = again.and_then(|source| self.postgres.follow(&source).map_err(failure));
+        if !self.drought.borrow_mut().is_to_be_said(now()) {
+            return;
+        }
+        let (seconds, log) = (lasts.0 / Span::secs(1).0, self.postgres.last_words());
+        match again {
+            Ok(()) => tracing::warn!(source = %name, seconds, log, "no WAL arrives: told PostgreSQL again"),
+            Err(why) => tracing::warn!(source = %name, seconds, %why, log, "no WAL arrives"),
+        }
     }
 
     fn running(&self, standing: &Probe) -> Instance {
@@ -319,7 +343,9 @@ impl primacy_driver::Postgres for Local {
             () = self.guard.exit() => self.changed.set(now()),
             () = BootClock.sleep_until(now() + self.pause()) => {}
         }
-        self.look().await
+        let found = self.look().await;
+        self.keep_following();
+        found
     }
 
     async fn arm(&self, epoch: Epoch, until: Time) -> Guard {
