@@ -16,7 +16,7 @@ use primacy_core::store::{Answer, EpochRecord, Key, News, Record, Request, Respo
 use primacy_core::{Name, Span, Time};
 use primacy_driver::Store;
 use primacy_etcd::{Client, Code, Compare, Error, Instant, Is, KeyValue, Keys, LeaseId, Op};
-use records::{Garbage, Meaning, Paths};
+use records::{Meaning, Paths, Told};
 use serde_json::{Value, json};
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -41,8 +41,7 @@ pub struct EtcdStore {
     news: RefCell<mpsc::UnboundedReceiver<News>>,
     /// Whether the last request was answered: a change is logged, not each failure.
     answers: Cell<bool>,
-    /// The last value that made no sense, so that it is logged once.
-    garbage: RefCell<Option<Garbage>>,
+    told: Told,
 }
 
 impl EtcdStore {
@@ -57,7 +56,14 @@ impl EtcdStore {
         sign_of_life: Duration,
     ) -> EtcdStore {
         let (sender, news) = mpsc::unbounded_channel();
-        tokio::spawn(watch::run(client.clone(), paths.clone(), directory.clone(), sign_of_life, sender));
+        let told = Told::default();
+        let teller = watch::Teller {
+            paths: paths.clone(),
+            directory: directory.clone(),
+            told: told.clone(),
+            news: sender,
+        };
+        tokio::spawn(watch::run(client.clone(), sign_of_life, teller));
         EtcdStore {
             client,
             paths,
@@ -66,7 +72,7 @@ impl EtcdStore {
             lease,
             news: RefCell::new(news),
             answers: Cell::new(true),
-            garbage: RefCell::new(None),
+            told,
         }
     }
 
@@ -177,16 +183,8 @@ impl EtcdStore {
 
     fn view(&self, entries: &[KeyValue], revision: i64) -> Option<View> {
         see_all(&self.paths, &self.directory, entries);
-        match records::view(&self.paths, entries, revision) {
-            Ok(view) => Some(view),
-            Err(garbage) => {
-                if self.garbage.borrow().as_ref() != Some(&garbage) {
-                    tracing::error!("{garbage}");
-                    self.garbage.replace(Some(garbage));
-                }
-                None
-            }
-        }
+        let view = records::view(&self.paths, entries, revision, &self.told);
+        view.map_err(|garbage| self.told.of(garbage)).ok()
     }
 
     fn note(&self, error: Option<&Error>) {

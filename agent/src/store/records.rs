@@ -6,7 +6,8 @@
 use primacy_core::store::{At, Initialize, Key, Leader, Record, View};
 use primacy_core::{Boot, Epoch, Name, Revision, SystemId};
 use primacy_etcd::KeyValue;
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Where everything of a cluster lies.
 #[derive(Clone, Debug)]
@@ -23,6 +24,45 @@ pub struct Garbage {
     pub key: String,
     /// What is wrong with it.
     pub why: String,
+    /// See [`decides`].
+    pub decides: bool,
+}
+
+/// Whether the record says who may write, or whose data is whose: without it nothing can be decided. Without any other
+/// record something is only not known of one member.
+pub fn decides(key: &Key) -> bool {
+    match key {
+        Key::Initialize | Key::Reign | Key::Beat | Key::Rule | Key::Epoch(_) => true,
+        Key::Switchover | Key::Leader | Key::Pledge(_) | Key::Member(_) => false,
+    }
+}
+
+/// Garbage as far as it was told of, shared by all who find some: what is wrong with a key is told once.
+#[derive(Clone, Debug, Default)]
+pub struct Told(Arc<Mutex<BTreeMap<String, Garbage>>>);
+
+impl Told {
+    /// Tells of it, unless that was done. Says whether it was told now.
+    pub fn of(&self, garbage: Garbage) -> bool {
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.get(&garbage.key) == Some(&garbage) {
+            return false;
+        }
+        if garbage.decides {
+            tracing::error!(
+                "{garbage}: nothing is decided until it is mended; if a newer agent wrote it, install that version here, \
+                 else put back what was there before (etcdctl get --rev)"
+            );
+        } else {
+            tracing::warn!(
+                "{garbage}: it is left out; if a newer agent wrote it, install that version here, else remove the key \
+                 (etcdctl del {})",
+                garbage.key
+            );
+        }
+        told.insert(garbage.key.clone(), garbage);
+        true
+    }
 }
 
 /// What a key below the prefix is.
@@ -134,18 +174,21 @@ pub fn decode(key: &Key, path: &[u8], value: &[u8]) -> Result<Record, Garbage> {
         true => Ok(record),
         false => Err("it belongs to another key".to_owned()),
     });
-    record.map_err(|why| Garbage { key: String::from_utf8_lossy(path).into_owned(), why })
+    let path = || String::from_utf8_lossy(path).into_owned();
+    record.map_err(|why| Garbage { key: path(), why, decides: decides(key) })
 }
 
-/// All records at one revision.
-pub fn view(paths: &Paths, entries: &[KeyValue], as_of: i64) -> Result<View, Garbage> {
+/// All records at one revision; without those that make no sense, if they don't [decide](decides).
+pub fn view(paths: &Paths, entries: &[KeyValue], as_of: i64, told: &Told) -> Result<View, Garbage> {
     let mut view = View::default();
     let mut initialized = None;
     for entry in entries {
         match paths.meaning(&entry.key) {
-            Meaning::Record(key) => {
-                view.put(decode(&key, &entry.key, &entry.value)?, revision(entry.mod_revision));
-            }
+            Meaning::Record(key) => match decode(&key, &entry.key, &entry.value) {
+                Ok(record) => view.put(record, revision(entry.mod_revision)),
+                Err(garbage) if garbage.decides => return Err(garbage),
+                Err(garbage) => drop(told.of(garbage)),
+            },
             Meaning::Initialized => initialized = Some(entry),
             Meaning::Member(_) | Meaning::History | Meaning::Other => {}
         }

@@ -2,7 +2,7 @@
 
 use super::directory::{Directory, Member};
 use super::mirror::{Mirror, Published, SharedLease};
-use super::records::{Paths, decode, encode};
+use super::records::{Paths, Told, decode, encode};
 use super::{EtcdStore, TRY};
 use crate::clock::now;
 use primacy_core::store::{
@@ -256,11 +256,41 @@ async fn our_own_claim_shows_as_an_empty_initialize_to_others() {
 }
 
 #[tokio::test]
-async fn garbage_is_no_view() {
+async fn garbage_that_would_decide_is_no_view() {
     let etcd = Etcd::start().await;
     let store = etcd.store();
-    etcd.put("primacy/reign", "{").await;
-    assert_eq!(read(&store).await, None);
+    for key in ["reign", "beat", "rule", "initialize", "epochs/7"] {
+        let key = format!("primacy/{key}");
+        etcd.put(&key, "{").await;
+        assert_eq!(read(&store).await, None, "{key}");
+        etcd.client().delete(format!("/s/c/{key}"), Instant::now() + PATIENCE).await.expect("a deletion");
+    }
+    assert!(read(&store).await.is_some());
+}
+
+#[tokio::test]
+async fn other_garbage_stops_nothing() {
+    let etcd = Etcd::start().await;
+    let store = etcd.store();
+    assert_eq!(news(&store).await, News::Interrupted);
+    for key in ["pledge/b", "members/b", "switchover"] {
+        etcd.put(&format!("primacy/{key}"), "{\"of\": \"a newer version\"}").await;
+    }
+    etcd.put("members/b", "{").await;
+    transact(&store, &[(Key::Reign, 0)], vec![reign(None)]).await;
+    assert!(matches!(news(&store).await, News::Changed(..)), "no interruption");
+    let view = read(&store).await.expect("a view");
+    assert!(view.reign.is_some() && view.switchover.is_none());
+    assert!(view.pledges.is_empty() && view.members.is_empty());
+}
+
+#[test]
+fn what_is_wrong_with_a_key_is_told_once() {
+    let told = Told::default();
+    let garbage =
+        |value: &[u8]| decode(&Key::Switchover, b"/s/c/primacy/switchover", value).expect_err("garbage");
+    let tellings = [&b"{"[..], b"{", b"[", b"["].map(|value| told.of(garbage(value)));
+    assert_eq!(tellings, [true, false, true, false]);
 }
 
 #[tokio::test]

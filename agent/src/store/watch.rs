@@ -5,7 +5,7 @@
 
 use super::directory::{Contents, Directory};
 use super::is_of_directory;
-use super::records::{Meaning, Paths, decode, revision};
+use super::records::{Meaning, Paths, Told, decode, revision};
 use primacy_core::store::{Key, Leader, News, Record};
 use primacy_etcd::{Client, Event, Events, Instant, KeyValue, Keys, Notice, Watch};
 use std::time::Duration;
@@ -20,28 +20,22 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// Watches for as long as the runtime lives. While a cluster has a holder something changes each `sign_of_life`; a
 /// watch that is silent for longer is asked whether it lives.
-pub(super) async fn run(
-    client: Client,
-    paths: Paths,
-    directory: Directory,
-    sign_of_life: Duration,
-    news: UnboundedSender<News>,
-) {
+pub(super) async fn run(client: Client, sign_of_life: Duration, teller: Teller) {
     let mut seen = None;
     loop {
         let anew = seen.is_none();
-        let Some(watch) = open(&client, &paths, &mut seen).await else {
+        let Some(watch) = open(&client, &teller.paths, &mut seen).await else {
             tokio::time::sleep(PAUSE).await;
             continue;
         };
         // What the core has read by then may be older than where this watch begins.
-        if anew && news.send(News::Interrupted).is_err() {
+        if anew && teller.news.send(News::Interrupted).is_err() {
             return;
         }
-        let mut follow = Follow { watch, paths: &paths, directory: &directory, news: &news, seen: &mut seen };
+        let mut follow = Follow { watch, teller: &teller, seen: &mut seen };
         let why = follow.until_it_ends(&client, sign_of_life * 2).await;
         tracing::debug!(why, "the watch was interrupted");
-        if news.send(News::Interrupted).is_err() {
+        if teller.news.send(News::Interrupted).is_err() {
             return;
         }
     }
@@ -64,9 +58,7 @@ async fn open(client: &Client, paths: &Paths, seen: &mut Option<i64>) -> Option<
 
 struct Follow<'a> {
     watch: Watch,
-    paths: &'a Paths,
-    directory: &'a Directory,
-    news: &'a UnboundedSender<News>,
+    teller: &'a Teller,
     seen: &'a mut Option<i64>,
 }
 
@@ -106,13 +98,23 @@ impl Follow<'_> {
             let count = events.iter().take_while(|event| event.mod_revision() == at).count();
             let (now, later) = events.split_at(count);
             events = later;
-            for news in self.news_of(at, now) {
+            for news in self.teller.news_of(at, now) {
                 // Nobody listens any more only when the agent ends.
-                let _ = self.news.send(news);
+                let _ = self.teller.news.send(news);
             }
         }
     }
+}
 
+/// Turns what happened in the store into news.
+pub(super) struct Teller {
+    pub paths: Paths,
+    pub directory: Directory,
+    pub told: Told,
+    pub news: UnboundedSender<News>,
+}
+
+impl Teller {
     /// All that happened at one revision.
     fn news_of(&self, at: i64, events: &[Event]) -> Vec<News> {
         let mut records = Vec::new();
@@ -127,7 +129,8 @@ impl Follow<'_> {
                     match decode(key, &entry.key, &entry.value) {
                         Ok(record) => records.push(record),
                         // The read that follows names the key.
-                        Err(_) => interrupted = true,
+                        Err(garbage) if garbage.decides => interrupted = true,
+                        Err(garbage) => drop(self.told.of(garbage)),
                     }
                 }
                 (Meaning::Record(Key::Leader), Event::Delete { .. }) => {
