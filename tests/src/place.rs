@@ -5,8 +5,24 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 /// Everything a lab of this name keeps on disk. Readable by the user postgres, which a checkout below /root isn't.
+///
+/// # Panics
+/// If that is no [`lab_name`]: what is found here is removed, as root.
 pub fn of_lab(name: &str) -> PathBuf {
+    let name = lab_name(name).expect("a lab's name");
     Path::new("/var/tmp/primacy-lab").join(name)
+}
+
+/// A lab's name, if this is one.
+///
+/// # Errors
+/// Says what a name consists of. It becomes part of paths, so nothing else may get through.
+pub fn lab_name(text: &str) -> Result<String, String> {
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if (1..=20).contains(&text.len()) && text.chars().all(allowed) {
+        return Ok(text.to_owned());
+    }
+    Err("a lab's name is 1 to 20 of a-z, 0-9 and -".to_owned())
 }
 
 /// The repository this program was built from.
@@ -78,4 +94,20 @@ pub fn user(name: &str) -> Option<(u32, u32)> {
     let line = users.lines().find(|line| line.split(':').next() == Some(name))?;
     let mut fields = line.split(':').skip(2);
     Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lab_never_lies_outside_its_folder() {
+        for name in ["", ".", "..", "../x", "/etc", "a/b", "a b", "Lab", "é", "a\n", &"a".repeat(21)] {
+            lab_name(name).expect_err(name);
+            std::panic::catch_unwind(|| of_lab(name)).expect_err(name);
+        }
+        for name in ["lab", "3", "a-b", &"a".repeat(20)] {
+            assert_eq!(of_lab(name).parent(), Some(Path::new("/var/tmp/primacy-lab")), "{name}");
+        }
+    }
 }

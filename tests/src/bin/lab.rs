@@ -14,8 +14,8 @@ use primacy_tests::{packages, place};
 #[derive(Parser)]
 #[command(name = "cargo lab", version)]
 struct Arguments {
-    /// The lab's name; several may be up at the same time.
-    #[arg(long, global = true, default_value = "lab")]
+    /// The lab's name, of a-z, 0-9 and -; several may be up at the same time.
+    #[arg(long, global = true, default_value = "lab", value_parser = place::lab_name)]
     name: String,
     /// Dynamic configuration at bootstrap, beyond the agent's defaults, for example `--set ttl=20`.
     #[arg(long = "set", global = true, value_name = "KEY=VALUE")]

@@ -209,10 +209,10 @@ pub fn clear(name: &str) -> Result<()> {
 }
 
 fn remove(name: &str) -> Result<()> {
+    let root = place::of_lab(name);
     if let Some(cgroups) = cgroup::of_lab(name).filter(|directory| directory.exists()) {
         cgroup::remove(&cgroups);
     }
-    let root = place::of_lab(name);
     if root.exists() {
         fs::remove_dir_all(&root).with_context(|| format!("remove {}", root.display()))?;
     }
