@@ -1,9 +1,10 @@
 //! Finds the processes of an instance and kills them: all of them, and nobody else.
 //!
 //! A process belongs to the instance if it is in the instance's cgroup, or is a `postgres` that works in its data
-//! directory (PostgreSQL's processes all change into it), or descends from such a one. The kernel hands out process
-//! numbers again, so each is looked at once more through a pidfd before it is killed: that can't come to mean another
-//! process (hazards A25, L16).
+//! directory (PostgreSQL's processes all change into it), or descends from such a one. For the guard, its own children
+//! belong to it, too: it starts nothing but PostgreSQL, and is given the orphans among PostgreSQL's descendants. The
+//! kernel hands out process numbers again, so each is looked at once more through a pidfd before it is killed: that
+//! can't come to mean another process (hazards A25, L16).
 
 use crate::cgroup;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -17,6 +18,8 @@ use std::time::Duration;
 pub struct Instance {
     data_dir: PathBuf,
     group: Option<PathBuf>,
+    /// The process whose descendants all belong to it.
+    parent: Option<i32>,
 }
 
 /// What is known of a process.
@@ -32,7 +35,13 @@ impl Instance {
     /// The instance that lives in this data directory, and in this cgroup if it has one.
     pub fn new(data_dir: &Path, group: Option<PathBuf>) -> Instance {
         let data_dir = fs::canonicalize(data_dir).unwrap_or_else(|_| data_dir.to_owned());
-        Instance { data_dir, group }
+        Instance { data_dir, group, parent: None }
+    }
+
+    /// The same, for a process that has no children but the instance's: whatever descends from it belongs to it.
+    #[must_use]
+    pub fn below_me(self) -> Instance {
+        Instance { parent: Some(own_pid()), ..self }
     }
 
     /// The processes that are left, by number. Zombies are none: they run no code any more.
@@ -43,6 +52,7 @@ impl Instance {
     fn seen(&self) -> Vec<(i32, Seen)> {
         let all = all_processes();
         let mut ours: Vec<i32> = self.group.as_deref().map(cgroup::processes).unwrap_or_default();
+        ours.extend(self.parent);
         ours.extend(all.keys().filter(|pid| self.is_postgres(**pid)));
         let mut next = 0;
         while next < ours.len() {

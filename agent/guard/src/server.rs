@@ -127,7 +127,7 @@ impl Guard {
         let listener = UnixListener::bind(&socket)?;
         listener.set_nonblocking(true)?;
         let group = cgroup::prepare(&options.data_dir);
-        let instance = Instance::new(&options.data_dir, group.as_ref().ok().cloned());
+        let instance = Instance::new(&options.data_dir, group.as_ref().ok().cloned()).below_me();
         let data_dir = options.data_dir.clone();
         Ok(Guard {
             data_dir,
@@ -361,7 +361,7 @@ impl Guard {
             (Some(epoch), State::Armed { epoch: armed, until }) if epoch == armed && now_us() < until => {}
             (Some(epoch), _) => return Err(format!("not armed for epoch {epoch}")),
         }
-        self.instance = Instance::new(&self.data_dir, self.group.as_ref().ok().cloned());
+        self.instance = Instance::new(&self.data_dir, self.group.as_ref().ok().cloned()).below_me();
         self.signal = watch(&self.data_dir);
         let spawned = self.spawn(start).map_err(|e| format!("start {:?}: {e}", start.argv.first()));
         self.postmaster = Some(spawned?);

@@ -74,6 +74,18 @@ impl Place {
         Instance::new(&self.dir.join("data"), None)
     }
 
+    /// The process number that a script has written to this file.
+    fn told(&self, file: &str) -> i32 {
+        let until = Instant::now() + Duration::from_secs(5);
+        loop {
+            if let Ok(text) = fs::read_to_string(self.dir.join("data").join(file)) {
+                return text.trim().parse().unwrap();
+            }
+            assert!(Instant::now() < until, "nobody writes {file}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     fn wait_for(&self, count: usize) {
         let until = Instant::now() + Duration::from_secs(5);
         while self.instance().processes().len() != count {
@@ -184,6 +196,22 @@ fn what_a_dead_postmaster_leaves_behind_is_killed_and_told() {
         (false, Some(1)),
         "armed for a restart in place"
     );
+}
+
+/// What a session has started with `COPY … TO PROGRAM` works wherever it likes, and has no parent when the session dies.
+#[test]
+fn an_orphan_of_a_session_is_seen_and_killed() {
+    let place = Place::new();
+    let mut agent = place.agent();
+    let mut stranger = Command::new("sleep").arg("69").current_dir(place.dir.join("data")).spawn().unwrap();
+    let orphan = "(cd /; exec sleep 69) & echo $! > orphan";
+    agent.ask(place.start(&format!("({orphan}); mv orphan told; sleep 69; :"), None)).unwrap();
+    let orphan = place.told("told");
+    agent.ask(Request::Kill).unwrap();
+    assert!(!Path::new(&format!("/proc/{orphan}")).exists(), "a killed one is reaped, too");
+    assert_eq!(stranger.try_wait().unwrap(), None);
+    stranger.kill().unwrap();
+    stranger.wait().unwrap();
 }
 
 #[test]
