@@ -310,6 +310,7 @@ impl Guard {
     fn answer(&mut self, request: Request) -> Reply {
         let refused = match request {
             Request::Status => None,
+            Request::Look => return Reply::Status(Status { left: Some(self.any_left()), ..self.status() }),
             Request::Arm { epoch, until } => self.arm(epoch, until).err(),
             Request::Start(start) => self.start(&start).err(),
             Request::Kill => self.kill_on_demand().err(),
@@ -317,20 +318,27 @@ impl Guard {
         refused.map_or_else(|| Reply::Status(self.status()), Reply::Refused)
     }
 
+    /// A search takes a while on a host with many processes, and meanwhile the fence isn't moved. While the postmaster
+    /// lives there is no need for one.
+    fn any_left(&self) -> bool {
+        self.postmaster.as_ref().is_some_and(is_alive) || self.instance.any_left()
+    }
+
+    /// Without a search of all processes: it is asked for at each beat of the lease.
     fn status(&self) -> Status {
         let armed = match self.state {
             State::Idle => None,
             State::Armed { epoch, until } => Some((epoch, until)),
         };
         let pid = std::process::id().cast_signed();
-        Status { armed, left: self.instance.any_left(), pid, weak: self.group.as_ref().err().cloned() }
+        Status { armed, left: None, pid, weak: self.group.as_ref().err().cloned() }
     }
 
     fn arm(&mut self, epoch: u32, until: u64) -> Result<(), String> {
         let until = match self.state {
             State::Idle => until,
             State::Armed { epoch: known, until: fence } if known == epoch => fence.max(until),
-            State::Armed { epoch: known, .. } if self.instance.any_left() => {
+            State::Armed { epoch: known, .. } if self.any_left() => {
                 return Err(format!("armed for epoch {known}, and its processes are not gone"));
             }
             State::Armed { .. } => until,
@@ -352,7 +360,7 @@ impl Guard {
     }
 
     fn start(&mut self, start: &Start) -> Result<(), String> {
-        if self.instance.any_left() {
+        if self.any_left() {
             return Err("processes of the instance are left".to_owned());
         }
         match (start.primary, self.state) {
@@ -395,6 +403,12 @@ impl Guard {
         let pid = Pid::from_raw(number).ok_or(io::ErrorKind::InvalidData)?;
         Ok(pidfd_open(pid, PidfdFlags::empty())?)
     }
+}
+
+/// Whether the process of this handle hasn't ended.
+fn is_alive(process: &OwnedFd) -> bool {
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    matches!(poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&at_once)), Ok(0))
 }
 
 /// Watches for files leaving the data directory.

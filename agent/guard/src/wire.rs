@@ -9,6 +9,8 @@ use std::path::PathBuf;
 pub enum Request {
     /// How do you stand?
     Status,
+    /// The same, and is any process of the instance left? That may take a search of all processes.
+    Look,
     /// Kill the instance at `until`, in microseconds of the boot-time clock.
     Arm {
         /// The reign.
@@ -50,8 +52,8 @@ pub enum Reply {
 pub struct Status {
     /// Epoch and fence; none: PostgreSQL may run in recovery only.
     pub armed: Option<(u32, u64)>,
-    /// A process of the instance is left.
-    pub left: bool,
+    /// Whether a process of the instance is left. Told upon [`Look`](Request::Look) only.
+    pub left: Option<bool>,
     /// The guard's own process.
     pub pid: i32,
     /// Why its hold on the instance isn't complete, if so: no cgroup of its own.

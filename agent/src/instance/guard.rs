@@ -142,11 +142,14 @@ impl Hold {
     pub async fn any_left(&self) -> bool {
         let held = self.connection.borrow().as_ref().map(|connection| connection.client.clone());
         if let Some(client) = held
-            && let Ok(status) = client.ask(Request::Status, Instant::now() + PATIENCE).await
+            && let Ok(Status { left: Some(left), .. }) =
+                client.ask(Request::Look, Instant::now() + PATIENCE).await
         {
-            return status.left;
+            return left;
         }
-        self.processes().any_left()
+        let processes = self.processes();
+        // Until it is known, some may be.
+        tokio::task::spawn_blocking(move || processes.any_left()).await.unwrap_or(true)
     }
 
     fn processes(&self) -> Processes {

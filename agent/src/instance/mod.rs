@@ -97,7 +97,7 @@ impl Local {
 
     async fn adopt(&self) {
         if let Some(status) = self.guard.adopt().await {
-            tracing::info!(armed = ?status.armed, runs = status.left, "found the guard of an earlier agent");
+            tracing::info!(armed = ?status.armed, "found the guard of an earlier agent");
             return;
         }
         if !self.guard.any_left().await {
