@@ -1,6 +1,6 @@
 //! The agent's end: starts a guard where there is none, speaks to it, and hears of its death at once.
 
-use crate::server::SOCKET;
+use crate::server::{LOG, SOCKET};
 use crate::wire::{Ask, News, Reply, Request, Say, Status};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -146,15 +146,24 @@ fn arguments(run_dir: &Path, data_dir: &Path) -> [std::ffi::OsString; 4] {
     ["--run-dir".into(), run_dir.into(), "--data-dir".into(), data_dir.into()]
 }
 
-/// What the launcher does: starts the guard proper and leaves. The guard's messages go to the agent's stderr.
+/// What the launcher does: starts the guard proper and leaves. The guard's messages go to a file: the agent's stderr may
+/// be a pipe that nobody reads, and the guard outlives the agent.
 ///
 /// # Errors
 /// If the program can't be started.
 pub fn launch(run_dir: &Path, data_dir: &Path) -> std::io::Result<()> {
     let mut guard = std::process::Command::new(std::env::current_exe()?);
     guard.arg("guard").args(arguments(run_dir, data_dir));
-    guard.env_clear().stdin(Stdio::null()).stdout(Stdio::null());
+    guard.env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(log(run_dir));
     guard.spawn().map(drop)
+}
+
+/// Without a file the messages are lost, and the guard is there all the same.
+fn log(run_dir: &Path) -> Stdio {
+    let path = run_dir.join(LOG);
+    let emptied = std::fs::write(&path, "");
+    let opened = emptied.and_then(|()| std::fs::OpenOptions::new().append(true).open(&path));
+    opened.map_or_else(|_| Stdio::null(), Stdio::from)
 }
 
 async fn listen(reader: OwnedReadHalf, waiting: Waiting, events: mpsc::UnboundedSender<Event>) {

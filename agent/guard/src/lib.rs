@@ -25,6 +25,8 @@ pub mod kill;
 pub mod server;
 pub mod wire;
 
+use std::io::Write;
+
 /// Microseconds since boot, suspended time included: the clock on which F is given.
 pub fn now_us() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
@@ -56,7 +58,12 @@ pub fn main(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> std::pro
     }
 }
 
+/// Says something on stderr. Whoever reads that may be gone, and the guard must go on.
+pub(crate) fn tell(what: &str) {
+    let _ = writeln!(std::io::stderr(), "guard: {what}");
+}
+
 fn fail(why: &str) -> std::process::ExitCode {
-    eprintln!("guard: {why}");
+    tell(why);
     std::process::ExitCode::FAILURE
 }

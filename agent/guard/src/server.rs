@@ -2,7 +2,7 @@
 
 use crate::kill::Instance;
 use crate::wire::{Ask, News, Reply, Request, Say, Start, Status, Why};
-use crate::{cgroup, now_us};
+use crate::{cgroup, now_us, tell};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FlockOperation, flock, inotify};
 use rustix::mm::MlockAllFlags;
@@ -30,6 +30,8 @@ pub struct Options {
 
 /// The socket's name in the run directory.
 pub const SOCKET: &str = "guard.sock";
+/// What the guard has to say goes to this file in the run directory; each guard begins it anew.
+pub const LOG: &str = "guard.log";
 /// The lock's name in the run directory.
 pub const LOCK: &str = "guard.lock";
 /// The longest one round of killing goes on before the loop looks around again.
@@ -66,7 +68,7 @@ pub fn run(options: &Options) -> io::Result<()> {
 /// What the guard can do without, but says so.
 fn prefer<E: std::fmt::Display>(what: &str, outcome: Result<(), E>) {
     if let Err(why) = outcome {
-        eprintln!("guard: could not get {what}: {why}");
+        tell(&format!("could not get {what}: {why}"));
     }
 }
 

@@ -8,6 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -96,9 +97,14 @@ impl Place {
 }
 
 fn spawn(dir: &Path) -> Child {
+    command(dir).stderr(Stdio::null()).spawn().unwrap()
+}
+
+fn command(dir: &Path) -> Command {
     let mut guard = Command::new(std::env::current_exe().unwrap());
     guard.args(["--exact", "as_guard", "--nocapture", "--test-threads=1"]).env(AS_GUARD, dir);
-    guard.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    guard.stdout(Stdio::null());
+    guard
 }
 
 impl Drop for Place {
@@ -297,6 +303,19 @@ fn a_second_guard_is_refused() {
     place.agent().ask(Request::Status).unwrap();
     assert_eq!(spawn(&place.dir).wait().unwrap().code(), Some(7));
     place.agent().ask(Request::Status).unwrap();
+}
+
+/// Whoever leads a process group can't get a session of its own, which the guard says.
+#[test]
+fn a_guard_that_nobody_listens_to_goes_on() {
+    let mut place = Place::new();
+    place.agent().ask(Request::Status).unwrap();
+    place.guard.kill().unwrap();
+    place.guard.wait().unwrap();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    place.guard = command(&place.dir).process_group(0).stderr(writer).spawn().unwrap();
+    assert_eq!(place.agent().ask(Request::Status).unwrap().pid, place.guard.id().cast_signed());
 }
 
 #[test]
