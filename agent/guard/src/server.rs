@@ -101,6 +101,8 @@ struct Guard {
     timer: OwnedFd,
     /// Tells of `standby.signal` being removed; made anew for each start.
     signal: Option<OwnedFd>,
+    /// Why nothing tells of that, if so. It is looked for once a second then.
+    blind: Option<String>,
 }
 
 /// What there is to do.
@@ -142,6 +144,7 @@ impl Guard {
             postmaster: None,
             timer: timerfd_create(TimerfdClockId::Boottime, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?,
             signal: None,
+            blind: None,
         })
     }
 
@@ -156,7 +159,7 @@ impl Guard {
         if self.fence_fell() {
             self.kill_by_itself(Why::Fence);
         }
-        if ready.signal {
+        if ready.signal || self.blind.is_some() {
             self.signal_changed();
         }
         if ready.postmaster {
@@ -333,7 +336,13 @@ impl Guard {
             State::Armed { epoch, until } => Some((epoch, until)),
         };
         let pid = std::process::id().cast_signed();
-        Status { armed, left: None, pid, weak: self.group.as_ref().err().cloned() }
+        Status { armed, left: None, pid, weak: self.weak() }
+    }
+
+    fn weak(&self) -> Option<String> {
+        let reasons: Vec<&str> =
+            self.group.as_ref().err().into_iter().chain(&self.blind).map(|why| &**why).collect();
+        (!reasons.is_empty()).then(|| reasons.join("; "))
     }
 
     fn arm(&mut self, epoch: u32, until: u64) -> Result<(), String> {
@@ -372,7 +381,10 @@ impl Guard {
             (Some(epoch), _) => return Err(format!("not armed for epoch {epoch}")),
         }
         self.instance = Instance::new(&self.data_dir, self.group.as_ref().ok().cloned()).below_me();
-        self.signal = watch(&self.data_dir);
+        (self.signal, self.blind) = match watch(&self.data_dir) {
+            Ok(signal) => (Some(signal), None),
+            Err(why) => (None, Some(format!("a promotion without an order is noticed late: inotify: {why}"))),
+        };
         let spawned = self.spawn(start).map_err(|e| format!("start {:?}: {e}", start.argv.first()));
         self.postmaster = Some(spawned?);
         Ok(())
@@ -414,10 +426,10 @@ fn is_alive(process: &OwnedFd) -> bool {
 }
 
 /// Watches for files leaving the data directory.
-fn watch(data_dir: &Path) -> Option<OwnedFd> {
-    let fd = inotify::init(inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC).ok()?;
-    inotify::add_watch(&fd, data_dir, inotify::WatchFlags::DELETE | inotify::WatchFlags::MOVED_FROM).ok()?;
-    Some(fd)
+fn watch(data_dir: &Path) -> rustix::io::Result<OwnedFd> {
+    let fd = inotify::init(inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC)?;
+    inotify::add_watch(&fd, data_dir, inotify::WatchFlags::DELETE | inotify::WatchFlags::MOVED_FROM)?;
+    Ok(fd)
 }
 
 /// Collects children that have ended, the instance's orphans among them.

@@ -56,7 +56,7 @@ pub struct Status {
     pub left: Option<bool>,
     /// The guard's own process.
     pub pid: i32,
-    /// Why its hold on the instance isn't complete, if so: no cgroup of its own.
+    /// Why its hold on the instance isn't complete, if so: no cgroup of its own, or no watch on the data directory.
     pub weak: Option<String>,
 }
 

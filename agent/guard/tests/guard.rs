@@ -7,6 +7,7 @@ use primacy_guard::wire::{Ask, News, Reply, Request, Say, Start, Status, Why};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -71,6 +72,11 @@ impl Place {
         })
     }
 
+    fn end_guard(&mut self) {
+        self.guard.kill().unwrap();
+        self.guard.wait().unwrap();
+    }
+
     fn instance(&self) -> Instance {
         Instance::new(&self.dir.join("data"), None)
     }
@@ -97,11 +103,11 @@ impl Place {
 }
 
 fn spawn(dir: &Path) -> Child {
-    command(dir).stderr(Stdio::null()).spawn().unwrap()
+    command(&std::env::current_exe().unwrap(), dir).stderr(Stdio::null()).spawn().unwrap()
 }
 
-fn command(dir: &Path) -> Command {
-    let mut guard = Command::new(std::env::current_exe().unwrap());
+fn command(program: &Path, dir: &Path) -> Command {
+    let mut guard = Command::new(program);
     guard.args(["--exact", "as_guard", "--nocapture", "--test-threads=1"]).env(AS_GUARD, dir);
     guard.stdout(Stdio::null());
     guard
@@ -109,8 +115,7 @@ fn command(dir: &Path) -> Command {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.guard.kill().unwrap();
-        self.guard.wait().unwrap();
+        self.end_guard();
         assert!(self.instance().kill(Duration::from_secs(5)));
         fs::remove_dir_all(&self.dir).unwrap();
     }
@@ -275,6 +280,34 @@ fn a_promotion_without_an_order_is_killed() {
     assert!(!place.instance().any_left());
 }
 
+/// Where the data directory can't be listed, nothing tells of changes in it.
+#[test]
+fn a_promotion_that_no_watch_tells_of_is_killed_too_and_the_guard_is_weak() {
+    let mut place = Place::new();
+    place.agent().ask(Request::Status).unwrap();
+    place.end_guard();
+    let [run, data, program] = ["run", "data", "bin/guard"].map(|part| place.dir.join(part));
+    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    fs::remove_dir_all(&run).unwrap();
+    fs::create_dir(&run).unwrap();
+    fs::set_permissions(&data, fs::Permissions::from_mode(0o300)).unwrap();
+    let mut guard = command(&program, &place.dir);
+    if rustix::process::geteuid().is_root() {
+        // Root may list everything.
+        for owned in [&place.dir, &run, &data] {
+            chown(owned, Some(65534), Some(65534)).unwrap();
+        }
+        guard.uid(65534).gid(65534);
+    }
+    place.guard = guard.stderr(Stdio::null()).spawn().unwrap();
+    let mut agent = place.agent();
+    let weak = agent.ask(place.start("sleep 66", None)).unwrap().weak.unwrap();
+    assert!(weak.contains("inotify"), "{weak}");
+    fs::remove_file(data.join("standby.signal")).unwrap();
+    assert_eq!(agent.news(), News::Killed(Why::Promotion));
+    assert!(!place.instance().any_left());
+}
+
 #[test]
 fn a_promotion_under_the_fence_is_let_be() {
     let place = Place::new();
@@ -310,11 +343,11 @@ fn a_second_guard_is_refused() {
 fn a_guard_that_nobody_listens_to_goes_on() {
     let mut place = Place::new();
     place.agent().ask(Request::Status).unwrap();
-    place.guard.kill().unwrap();
-    place.guard.wait().unwrap();
+    place.end_guard();
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
-    place.guard = command(&place.dir).process_group(0).stderr(writer).spawn().unwrap();
+    let program = std::env::current_exe().unwrap();
+    place.guard = command(&program, &place.dir).process_group(0).stderr(writer).spawn().unwrap();
     assert_eq!(place.agent().ask(Request::Status).unwrap().pid, place.guard.id().cast_signed());
 }
 
@@ -326,8 +359,7 @@ fn the_postmaster_dies_with_the_guard_and_the_agent_can_kill_the_rest() {
     let program = place.dir.join("bin/postgres");
     agent.ask(place.start(&format!("{} -c 'sleep 68; :' & wait", program.display()), Some(1))).unwrap();
     place.wait_for(3);
-    place.guard.kill().unwrap();
-    place.guard.wait().unwrap();
+    place.end_guard();
     assert_eq!(agent.hear(), Err("closed".into()));
     assert!(place.instance().kill(Duration::from_secs(5)));
     assert!(!place.instance().any_left());

@@ -113,7 +113,16 @@ impl Hold {
     pub async fn start(&self, start: Start, until: Time) -> Result<(), Error> {
         let by = instant(until);
         self.ended.set(false);
-        self.client(by).await?.ask(Request::Start(start), by).await.map(drop)
+        let status = self.client(by).await?.ask(Request::Start(start), by).await?;
+        self.note_weakness(status.weak);
+        Ok(())
+    }
+
+    fn note_weakness(&self, weak: Option<String>) {
+        if let Some(why) = weak.as_ref().filter(|_| *self.weak.borrow() != weak) {
+            tracing::info!(why, "the guard's hold on the instance is weak");
+        }
+        self.weak.replace(weak);
     }
 
     /// Kills every process of the instance, with the guard or without it. Says whether none is left.
@@ -196,10 +205,7 @@ impl Hold {
         let process = Pid::from_raw(status.pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
         let connection = Connection { client: client.clone(), events, process };
         self.connection.replace(Some(connection));
-        if let Some(why) = &status.weak {
-            tracing::info!(why, "the guard's hold on the instance is weak: by process tree, not by cgroup");
-        }
-        self.weak.replace(status.weak.clone());
+        self.note_weakness(status.weak.clone());
         self.heard.notify_one();
         client
     }
