@@ -38,7 +38,12 @@ impl Runner for Below<'_> {
 /// The agent's own environment, without what is meant for the agent: PostgreSQL would tell the service manager that it
 /// stops (hazard L20).
 fn environment() -> Vec<(String, String)> {
-    std::env::vars().filter(|(name, _)| is_for_postgres(name)).collect()
+    texts(std::env::vars_os()).filter(|(name, _)| is_for_postgres(name)).collect()
+}
+
+/// Without those that aren't text, which have no place in what the guard is told.
+fn texts(variables: impl Iterator<Item = (OsString, OsString)>) -> impl Iterator<Item = (String, String)> {
+    variables.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
 fn is_for_postgres(name: &str) -> bool {
@@ -50,6 +55,14 @@ fn is_for_postgres(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::ffi::OsStringExt;
+
+    #[test]
+    fn a_variable_that_is_no_text_is_left_out() {
+        let odd = || OsString::from_vec(vec![0xff, b'x']);
+        let variables = [("A".into(), "1".into()), ("B".into(), odd()), (odd(), "2".into())];
+        assert!(texts(variables.into_iter()).eq([("A".to_owned(), "1".to_owned())]));
+    }
 
     #[test]
     fn what_is_meant_for_the_agent_is_kept_from_postgresql() {
