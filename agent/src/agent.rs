@@ -12,13 +12,10 @@ use crate::store::directory::Directory;
 use crate::store::mirror::{Mirror, Published, SharedLease};
 use crate::store::records::Paths;
 use crate::store::{EtcdStore, TRY};
-use crate::{patroni, telemetry};
+use crate::{patroni, place, telemetry};
 use anyhow::{Context, bail};
 use primacy_core::{Boot, Command, Node};
-use rustix::fs::{FlockOperation, flock};
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -53,7 +50,7 @@ pub async fn main(config: &Path) -> Code {
     code
 }
 
-async fn run(settings: Settings) -> anyhow::Result<()> {
+async fn run(mut settings: Settings) -> anyhow::Result<()> {
     // A signal that comes while the agent starts must find its handler (hazard L19).
     let terminated = signal(SignalKind::terminate()).context("handle SIGTERM")?;
     let interrupted = signal(SignalKind::interrupt()).context("handle SIGINT")?;
@@ -69,9 +66,10 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
             "these keys of the configuration have no effect yet"
         );
     }
+    settings.postgres.data_dir = place::resolve(&settings.postgres.data_dir)?;
+    let run_dir = place::run_dir(&settings.postgres.data_dir)?;
+    let _lock = place::lock(&run_dir)?;
     let settings = Arc::new(settings);
-    let run_dir = prepare_run_dir(&settings.postgres.data_dir)?;
-    let _lock = lock(&run_dir)?;
     let listen = settings.rest.listen.to_string();
     let listener =
         TcpListener::bind(&listen).await.with_context(|| format!("listen on {listen} for restapi.listen"))?;
@@ -122,30 +120,6 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     // A store that doesn't take them lets the key expire.
     let _ = timeout(LAST_WORDS, mirror).await;
     Ok(())
-}
-
-/// The folder for sockets, locks and the journal: beside the data directory, so that there is one for each.
-fn prepare_run_dir(data_dir: &Path) -> anyhow::Result<PathBuf> {
-    let mut name = data_dir.as_os_str().to_owned();
-    name.push(".run");
-    let run_dir = PathBuf::from(name);
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(&run_dir)
-        .with_context(|| format!("make {}, beside the data directory", run_dir.display()))?;
-    Ok(run_dir)
-}
-
-/// Two agents on one data directory would each undo what the other does.
-fn lock(run_dir: &Path) -> anyhow::Result<File> {
-    let path = run_dir.join("agent.lock");
-    let open = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
-    let file = open.with_context(|| format!("open {}", path.display()))?;
-    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-        bail!("another agent runs on this data directory: it holds {}", path.display());
-    }
-    Ok(file)
 }
 
 fn draw() -> anyhow::Result<u64> {

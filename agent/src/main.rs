@@ -7,6 +7,7 @@
 //! |---|---|
 //! | start and end of an agent | [`agent`] |
 //! | the configuration file | [`config`] |
+//! | the data directory's name and its lock | [`place`] |
 //! | the records in etcd, and Patroni's keys beside them | [`store`] |
 //! | the core's orders to PostgreSQL | [`instance`] |
 //! | REST and command line | [`api`], [`cli`] |
@@ -25,6 +26,7 @@ mod journal;
 mod machine;
 mod outside;
 mod patroni;
+mod place;
 mod store;
 mod telemetry;
 
