@@ -1,8 +1,17 @@
 //! The file as it is written. Every key is optional here; what must be there is checked with the rest.
 
 use super::Login;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;
+
+/// A section of which everything is commented out is an empty one.
+fn or_empty<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+where
+    T: Default + Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
+}
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
@@ -10,12 +19,19 @@ pub(super) struct File {
     pub scope: Option<String>,
     pub namespace: Option<String>,
     pub name: Option<String>,
+    #[serde(deserialize_with = "or_empty")]
     pub restapi: Restapi,
+    #[serde(deserialize_with = "or_empty")]
     pub etcd: Etcd,
+    #[serde(deserialize_with = "or_empty")]
     pub etcd3: Etcd,
+    #[serde(deserialize_with = "or_empty")]
     pub bootstrap: Bootstrap,
+    #[serde(deserialize_with = "or_empty")]
     pub postgresql: Postgresql,
+    #[serde(deserialize_with = "or_empty")]
     pub tags: Tags,
+    #[serde(deserialize_with = "or_empty")]
     pub log: Log,
 }
 
@@ -24,6 +40,7 @@ pub(super) struct File {
 pub(super) struct Restapi {
     pub listen: Option<String>,
     pub connect_address: Option<String>,
+    #[serde(deserialize_with = "or_empty")]
     pub authentication: Credentials,
 }
 
@@ -58,8 +75,11 @@ impl Etcd {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Bootstrap {
+    #[serde(deserialize_with = "or_empty")]
     pub dcs: Dcs,
+    #[serde(deserialize_with = "or_empty")]
     pub initdb: Vec<Switch>,
+    #[serde(deserialize_with = "or_empty")]
     pub pg_hba: Vec<String>,
 }
 
@@ -87,6 +107,7 @@ pub(super) struct Dcs {
     pub loop_wait: Option<u64>,
     pub retry_timeout: Option<u64>,
     pub maximum_lag_on_failover: Option<u64>,
+    #[serde(deserialize_with = "or_empty")]
     pub postgresql: DcsPostgresql,
 }
 
@@ -94,7 +115,9 @@ pub(super) struct Dcs {
 #[serde(default)]
 pub(super) struct DcsPostgresql {
     /// As text, so that what PostgreSQL gets is what the file says (`on`, `0700`).
+    #[serde(deserialize_with = "or_empty")]
     pub parameters: BTreeMap<String, Option<String>>,
+    #[serde(deserialize_with = "or_empty")]
     pub pg_hba: Vec<String>,
 }
 
@@ -107,15 +130,20 @@ pub(super) struct Postgresql {
     pub bin_dir: Option<String>,
     pub database: Option<String>,
     pub pgpass: Option<String>,
+    #[serde(deserialize_with = "or_empty")]
     pub authentication: Authentication,
+    #[serde(deserialize_with = "or_empty")]
     pub parameters: BTreeMap<String, Option<String>>,
+    #[serde(deserialize_with = "or_empty")]
     pub pg_hba: Vec<String>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Authentication {
+    #[serde(deserialize_with = "or_empty")]
     pub superuser: Credentials,
+    #[serde(deserialize_with = "or_empty")]
     pub replication: Credentials,
 }
 

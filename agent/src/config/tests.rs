@@ -100,6 +100,31 @@ fn a_mistake_is_named_with_its_key() {
 }
 
 #[test]
+fn a_section_with_everything_commented_out_is_an_empty_one() {
+    let emptied = [
+        ("tags: {failover_priority: 3, clonefrom: false}", "tags:"),
+        (
+            "  parameters: {log_file_mode: 0640, max_connections: 200}",
+            "  parameters:\n    # log_file_mode: 0640",
+        ),
+        ("      parameters: {max_connections: 100, wal_log_hints: on, work_mem: 1_000}", "      parameters:"),
+        ("  pg_hba: [host all all 127.0.0.1/32 md5]", "  pg_hba:"),
+        ("  initdb: [{encoding: UTF8}, data-checksums]", "  initdb:"),
+        ("    superuser: {username: postgres, password: zalando}", "    superuser:"),
+        ("scope: batman", "scope: batman\nlog:\netcd:"),
+    ];
+    let mut yaml = GOOD.to_owned();
+    for (line, by) in emptied {
+        assert!(yaml.contains(line), "{line}");
+        yaml = yaml.replace(line, by);
+    }
+    let settings = Settings::parse(&yaml).expect("a good file");
+    assert!(settings.postgres.parameters.is_empty() && settings.postgres.hba.is_empty());
+    assert_eq!((settings.core.priority, settings.postgres.superuser.username.as_str()), (1, "postgres"));
+    assert!(settings.tags.is_empty() && settings.bootstrap.initdb.is_empty());
+}
+
+#[test]
 fn all_mistakes_are_named_at_once() {
     let text = mistakes("scope: batman\nname: postgresql0", "");
     assert_eq!(text, "scope: missing\nname: missing");
