@@ -173,7 +173,15 @@ fn authentication(given: raw::Credentials, wrong: &mut Wrong) -> Option<String> 
 fn build(file: raw::File, document: serde_json::Value, ignored: Vec<String>) -> Result<Settings, Invalid> {
     let mut wrong = Wrong::default();
     let scope = wrong.required("scope", file.scope);
+    if scope.contains('/') {
+        wrong.push("scope: must be without a slash, as it is a part of the keys in etcd");
+    }
     let name = wrong.required("name", file.name);
+    if !name.is_empty() && !is_member_name(&name) {
+        wrong.push(format!(
+            "name: 1 to 63 of A-Z, a-z, 0-9, _, . and -, as PostgreSQL shows no other unchanged, not {name:?}"
+        ));
+    }
     let rest_listen = wrong.required("restapi.listen", file.restapi.listen);
     let rest_listen = wrong.address("restapi.listen", &rest_listen, 8008);
     let rest_connect = match file.restapi.connect_address {
@@ -264,6 +272,13 @@ impl Wrong {
             hosts.iter().map(|text| self.address("etcd3.hosts", text, 2379).to_string()).collect();
         (!hosts.is_empty()).then_some(hosts)
     }
+}
+
+/// Standbys are known to the primary by their `application_name`, in which PostgreSQL replaces and cuts off what it
+/// doesn't like. A member that it shows by another name could never be elected.
+fn is_member_name(text: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+    (1..=63).contains(&text.len()) && text.chars().all(allowed)
 }
 
 /// `host:port`, `[v6]:port`, or a host alone.

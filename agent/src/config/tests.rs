@@ -76,6 +76,16 @@ fn a_mistake_is_named_with_its_key() {
         ("  data_dir: /data/pg0", "  data_dir: pg0", "postgresql.data_dir: must be an absolute path"),
         ("name: postgresql0", "", "name: missing"),
         (
+            "name: postgresql0",
+            "name: größe",
+            "name: 1 to 63 of A-Z, a-z, 0-9, _, . and -, as PostgreSQL shows no other unchanged, not \"größe\"",
+        ),
+        (
+            "scope: batman",
+            "scope: bat/man",
+            "scope: must be without a slash, as it is a part of the keys in etcd",
+        ),
+        (
             "  listen: 127.0.0.1:8008",
             "  listen: 127.0.0.1:http",
             "restapi.listen: expected host:port, found \"127.0.0.1:http\"",
@@ -122,6 +132,16 @@ fn a_section_with_everything_commented_out_is_an_empty_one() {
     assert!(settings.postgres.parameters.is_empty() && settings.postgres.hba.is_empty());
     assert_eq!((settings.core.priority, settings.postgres.superuser.username.as_str()), (1, "postgres"));
     assert!(settings.tags.is_empty() && settings.bootstrap.initdb.is_empty());
+}
+
+#[test]
+fn a_name_is_one_that_postgresql_shows_unchanged() {
+    for name in ["a", "postgresql0", "pg-1.example.org", "A_b", &"a".repeat(63)] {
+        assert!(is_member_name(name), "{name}");
+    }
+    for name in ["", "a b", "a,b", "a/b", "a\"b", "*", "é", "a\n", &"a".repeat(64)] {
+        assert!(!is_member_name(name), "{name}");
+    }
 }
 
 #[test]
