@@ -188,7 +188,7 @@ fn build(file: raw::File, document: serde_json::Value, ignored: Vec<String>) -> 
         Some(text) => wrong.address("restapi.connect_address", &text, rest_listen.port),
         None => rest_listen.clone(),
     };
-    let etcd = wrong.hosts(file.etcd3.hosts()).or_else(|| wrong.hosts(file.etcd.hosts()));
+    let etcd = wrong.hosts("etcd3", file.etcd3.hosts()).or_else(|| wrong.hosts("etcd", file.etcd.hosts()));
     if etcd.is_none() {
         wrong.push("etcd3.hosts: missing; name at least one member of etcd as host:port");
     }
@@ -267,9 +267,13 @@ impl Wrong {
         }
     }
 
-    fn hosts(&mut self, hosts: Vec<String>) -> Option<Vec<String>> {
-        let hosts: Vec<_> =
-            hosts.iter().map(|text| self.address("etcd3.hosts", text, 2379).to_string()).collect();
+    fn hosts(&mut self, section: &str, hosts: Vec<String>) -> Option<Vec<String>> {
+        let key = format!("{section}.hosts");
+        if let Some(text) = hosts.iter().find(|text| text.trim().starts_with("https://")) {
+            self.push(format!("{key}: TLS towards etcd isn't supported yet, found {text:?}"));
+            return Some(Vec::new());
+        }
+        let hosts: Vec<_> = hosts.iter().map(|text| self.address(&key, text, 2379).to_string()).collect();
         (!hosts.is_empty()).then_some(hosts)
     }
 }

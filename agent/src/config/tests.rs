@@ -86,6 +86,11 @@ fn a_mistake_is_named_with_its_key() {
             "scope: must be without a slash, as it is a part of the keys in etcd",
         ),
         (
+            "  hosts: 127.0.0.1:2379,127.0.0.1:22379",
+            "  hosts: https://127.0.0.1:2379",
+            "etcd3.hosts: TLS towards etcd isn't supported yet, found \"https://127.0.0.1:2379\"",
+        ),
+        (
             "  listen: 127.0.0.1:8008",
             "  listen: 127.0.0.1:http",
             "restapi.listen: expected host:port, found \"127.0.0.1:http\"",
