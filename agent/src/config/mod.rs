@@ -9,6 +9,7 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 use primacy_core::{BadConfig, Config, Name, Span};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -184,10 +185,8 @@ fn build(file: raw::File, document: serde_json::Value, ignored: Vec<String>) -> 
     }
     let rest_listen = wrong.required("restapi.listen", file.restapi.listen);
     let rest_listen = wrong.address("restapi.listen", &rest_listen, 8008);
-    let rest_connect = match file.restapi.connect_address {
-        Some(text) => wrong.address("restapi.connect_address", &text, rest_listen.port),
-        None => rest_listen.clone(),
-    };
+    let rest_connect =
+        wrong.connect_address("restapi.connect_address", file.restapi.connect_address, &rest_listen);
     let etcd = wrong.hosts("etcd3", file.etcd3.hosts()).or_else(|| wrong.hosts("etcd", file.etcd.hosts()));
     if etcd.is_none() {
         wrong.push("etcd3.hosts: missing; name at least one member of etcd as host:port");
@@ -267,6 +266,15 @@ impl Wrong {
         }
     }
 
+    /// Where others find what listens here: all addresses together are none.
+    fn connect_address(&mut self, key: &str, given: Option<String>, listen: &Address) -> Address {
+        let address = given.map_or_else(|| listen.clone(), |text| self.address(key, &text, listen.port));
+        if address.host.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified()) {
+            self.push(format!("{key}: needed, an address of this node: nobody can connect to {address}"));
+        }
+        address
+    }
+
     fn hosts(&mut self, section: &str, hosts: Vec<String>) -> Option<Vec<String>> {
         let key = format!("{section}.hosts");
         if let Some(text) = hosts.iter().find(|text| text.trim().starts_with("https://")) {
@@ -289,11 +297,15 @@ fn is_member_name(text: &str) -> bool {
 fn parse_address(text: &str, default_port: u16) -> Option<Address> {
     let text = text.trim().trim_start_matches("http://").trim_end_matches('/');
     let (host, port) = match text.rsplit_once(':') {
-        Some((host, port)) if !host.contains(':') || host.starts_with('[') => (host, port.parse().ok()?),
+        Some((host, port)) if !host.contains(':') || host.ends_with(']') => (host, port.parse().ok()?),
         Some(_) | None => (text, default_port),
     };
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let host = if host == "*" || host.is_empty() { "0.0.0.0" } else { host };
+    if host.contains(':') {
+        let (address, _zone) = host.split_once('%').unwrap_or((host, ""));
+        address.parse::<Ipv6Addr>().ok()?;
+    }
     (!text.is_empty()).then(|| Address { host: host.to_owned(), port })
 }
 
@@ -324,9 +336,12 @@ fn postgres(
         wrong.push(format!("postgresql.listen: expected host[,host...]:port, found {listen:?}"));
         5432
     });
-    let first = addresses.split(',').next().unwrap_or_default().to_owned();
-    let connect = section.connect_address.unwrap_or_else(|| format!("{first}:{port}"));
-    let connect = wrong.address("postgresql.connect_address", &connect, port);
+    let first = match addresses.split(',').next().unwrap_or_default().trim() {
+        "" if !listen.is_empty() => "*",
+        first => first,
+    };
+    let first = wrong.address("postgresql.listen", first, port);
+    let connect = wrong.connect_address("postgresql.connect_address", section.connect_address, &first);
     let auth = section.authentication;
     let superuser = auth.superuser.into_login("postgres");
     let replication = match auth.replication.username {

@@ -150,6 +150,26 @@ fn a_name_is_one_that_postgresql_shows_unchanged() {
 }
 
 #[test]
+fn what_listens_everywhere_is_found_at_an_address_of_its_own() {
+    for all in ["0.0.0.0", "'*", "'::", "'[::]", "'"] {
+        let end = if all.starts_with('\'') { "'" } else { "" };
+        let text = mistakes("  listen: 127.0.0.1,localhost:5433", &format!("  listen: {all}:5433{end}"));
+        assert!(text.starts_with("postgresql.connect_address: needed"), "{all}: {text}");
+        if all == "'::" {
+            // Only PostgreSQL takes it without brackets.
+            continue;
+        }
+        let text = mistakes("  listen: 127.0.0.1:8008", &format!("  listen: {all}:8008{end}"));
+        assert!(text.starts_with("restapi.connect_address: needed"), "{all}: {text}");
+    }
+    let text = mistakes("  listen: 127.0.0.1:8008", "  listen: 127.0.0.1:8008\n  connect_address: 0.0.0.0");
+    assert!(text.starts_with("restapi.connect_address: needed"), "{text}");
+    let listen = "  listen: '*:8008'\n  connect_address: '[2001:db8::1]'";
+    let settings = Settings::parse(&GOOD.replace("  listen: 127.0.0.1:8008", listen)).expect("a good file");
+    assert_eq!(settings.rest.connect.to_string(), "[2001:db8::1]:8008");
+}
+
+#[test]
 fn all_mistakes_are_named_at_once() {
     let text = mistakes("scope: batman\nname: postgresql0", "");
     assert_eq!(text, "scope: missing\nname: missing");
@@ -188,8 +208,16 @@ fn who_must_not_lead_has_no_priority() {
 
 #[test]
 fn addresses_may_lack_the_port_or_have_brackets() {
-    let cases = [("a", "a:2379"), ("[::1]:1", "[::1]:1"), ("::1", "[::1]:2379"), ("*:5", "0.0.0.0:5")];
+    let cases = [
+        ("a", "a:2379"),
+        ("[::1]:1", "[::1]:1"),
+        ("[::1]", "[::1]:2379"),
+        ("::1", "[::1]:2379"),
+        ("fe80::1%eth0", "[fe80::1%eth0]:2379"),
+        ("*:5", "0.0.0.0:5"),
+    ];
     for (text, address) in cases {
         assert_eq!(parse_address(text, 2379).expect("an address").to_string(), address);
     }
+    assert_eq!(parse_address(":::5", 2379), None);
 }
