@@ -17,7 +17,7 @@ pub(super) async fn list(shown: &Shown, order: Order) -> Result<(), Failure> {
     let found = find(&settings).await?;
     let rows = rows(&settings.scope, &found, order);
     let text = match shown.output {
-        Output::Pretty => table(&settings.scope, &rows),
+        Output::Pretty => table(&settings.scope, &rows, order),
         Output::Json => Value::Array(rows).to_string(),
         Output::Yaml => {
             serde_saphyr::to_string(&rows).map_err(|error| Failure(Code::NotDone, error.to_string()))?
@@ -49,16 +49,12 @@ fn rows(scope: &str, found: &Found, order: Order) -> Vec<Value> {
         members.sort_by_key(|member| !leads(member));
     }
     let row = |member: &Value| {
-        let name = member["name"].as_str().unwrap_or_default();
-        let below = order == Order::LeaderFirst && !leads(member);
-        let name = if below { format!("+ {name}") } else { name.to_owned() };
         let host = match (member["host"].as_str(), member["port"].as_u64()) {
             (Some(host), Some(port)) => format!("{host}:{port}"),
             (_, _) => String::new(),
         };
         let role = if leads(member) { "Leader" } else { "Replica" };
-        let mut row =
-            json!({"Cluster": scope, "Member": name, "Host": host, "Role": role, "State": member["state"]});
+        let mut row = json!({"Cluster": scope, "Member": member["name"], "Host": host, "Role": role, "State": member["state"]});
         row["TL"] = member["timeline"].clone();
         if !member["guard"].is_null() {
             row["Guard"] = member["guard"].clone();
@@ -78,7 +74,7 @@ fn rows(scope: &str, found: &Found, order: Order) -> Vec<Value> {
     members.iter().map(row).collect()
 }
 
-fn table(scope: &str, rows: &[Value]) -> String {
+fn table(scope: &str, rows: &[Value], order: Order) -> String {
     let mut table = Table::new();
     // A guard is worth a column only where one is weak.
     let any_weak = rows.iter().any(|row| !row["Guard"].is_null());
@@ -87,6 +83,11 @@ fn table(scope: &str, rows: &[Value]) -> String {
     for row in rows {
         let cells = columns.iter().map(|column| match &row[*column] {
             Value::Null => String::new(),
+            Value::String(name)
+                if *column == "Member" && order == Order::LeaderFirst && row["Role"] != "Leader" =>
+            {
+                format!("+ {name}")
+            }
             Value::String(text) => text.clone(),
             other => other.to_string(),
         });
@@ -98,4 +99,23 @@ fn table(scope: &str, rows: &[Value]) -> String {
         }
     }
     format!("Cluster: {scope}\n{table}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::directory::{Contents, Member};
+    use primacy_core::Lsn;
+
+    #[test]
+    fn the_tree_is_drawn_for_people_only() {
+        let members = ["a", "b"].map(|name| (name.to_owned(), Member::default()));
+        let leader = Some(("b".to_owned(), None));
+        let contents = Contents { members: members.into(), leader, ..Contents::default() };
+        let rows = rows("x", &Found { contents, end: Lsn(0) }, Order::LeaderFirst);
+        assert_eq!(rows.iter().map(|row| &row["Member"]).collect::<Vec<_>>(), ["b", "a"]);
+        let drawn = table("x", &rows, Order::LeaderFirst);
+        assert!(drawn.contains("| b ") && drawn.contains("| + a "), "{drawn}");
+        assert!(table("x", &rows, Order::ByName).contains("| a "));
+    }
 }
