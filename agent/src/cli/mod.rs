@@ -153,7 +153,7 @@ struct Found {
     end: Lsn,
 }
 
-/// Reads everything of a cluster.
+/// Reads everything of a cluster. One of which there is nothing at all has most likely another name.
 async fn find(settings: &Settings) -> Result<Found, Failure> {
     let config = Config { try_timeout: TRY, ..Config::new(settings.etcd.clone()) };
     let client = Client::new(config).map_err(|error| Failure(Code::NotDone, error.to_string()))?;
@@ -163,6 +163,11 @@ async fn find(settings: &Settings) -> Result<Found, Failure> {
         .read(Keys::prefix(paths.prefix.clone()), deadline)
         .await
         .map_err(|error| Failure(Code::Unreachable, error.to_string()))?;
+    if range.entries.is_empty() {
+        let why =
+            format!("no cluster {:?} is in the store: nothing is below {}", settings.scope, paths.prefix);
+        return Err(Failure(Code::NotDone, why));
+    }
     let directory = Directory::default();
     see_all(&paths, &directory, &range.entries);
     let beat = range.entries.iter().find(|entry| paths.meaning(&entry.key) == Meaning::Record(Key::Beat));
