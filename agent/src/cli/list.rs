@@ -1,6 +1,6 @@
 //! `primacy list` and `primacy topology`.
 
-use super::{Code, Failure, Found, Output, Shown, find, settings};
+use super::{Code, Failure, Found, Output, Shown, find, print, settings};
 use crate::patroni;
 use comfy_table::{CellAlignment, Table, presets};
 use serde_json::{Value, json};
@@ -23,8 +23,7 @@ pub(super) async fn list(shown: &Shown, order: Order) -> Result<(), Failure> {
             serde_saphyr::to_string(&rows).map_err(|error| Failure(Code::NotDone, error.to_string()))?
         }
     };
-    println!("{}", text.trim_end());
-    Ok(())
+    print(text.trim_end())
 }
 
 const COLUMNS: [&str; 10] = [

@@ -20,6 +20,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use primacy_core::Lsn;
 use primacy_core::store::{Key, Record};
 use primacy_etcd::{Client, Config, Instant, Keys};
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -115,8 +116,24 @@ pub struct Failure(Code, String);
 impl Failure {
     /// Says why.
     pub fn report(self) -> Code {
-        eprintln!("primacy: {}", self.1);
+        // The code says enough if nobody reads this.
+        let _ = writeln!(std::io::stderr(), "primacy: {}", self.1);
         self.0
+    }
+}
+
+/// Data for stdout.
+fn print(text: &str) -> Result<(), Failure> {
+    printed(writeln!(std::io::stdout(), "{text}"))
+}
+
+/// A reader that has read enough is no failure.
+fn printed(outcome: std::io::Result<()>) -> Result<(), Failure> {
+    match outcome {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Failure(Code::NotDone, format!("could not write: {error}")))
+        }
+        Ok(()) | Err(_) => Ok(()),
     }
 }
 
@@ -124,10 +141,7 @@ impl Failure {
 pub async fn run(command: Command) -> Code {
     let result = match command {
         Command::Agent { .. } => unreachable!("the agent isn't run from here"),
-        Command::Version => {
-            println!("primacy {}", env!("CARGO_PKG_VERSION"));
-            Ok(())
-        }
+        Command::Version => print(concat!("primacy ", env!("CARGO_PKG_VERSION"))),
         Command::List(shown) => list::list(&shown, list::Order::ByName).await,
         Command::Topology(shown) => list::list(&shown, list::Order::LeaderFirst).await,
         Command::Switchover(args) => switchover::run(&args).await,
@@ -177,4 +191,17 @@ async fn find(settings: &Settings) -> Result<Found, Failure> {
     };
     let contents = directory.look().clone();
     Ok(Found { contents, end })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reader_that_has_read_enough_is_no_failure() {
+        assert!(printed(Ok(())).is_ok());
+        assert!(printed(Err(ErrorKind::BrokenPipe.into())).is_ok());
+        let Failure(code, why) = printed(Err(ErrorKind::StorageFull.into())).expect_err("a full disk");
+        assert_eq!(code, Code::NotDone, "{why}");
+    }
 }

@@ -1,6 +1,6 @@
 //! `primacy switchover`.
 
-use super::{Code, Failure, SwitchoverArgs, find, http, settings};
+use super::{Code, Failure, SwitchoverArgs, find, http, print, settings};
 use crate::store::directory::Contents;
 use serde_json::json;
 use std::io::{BufRead, IsTerminal, Write};
@@ -36,10 +36,7 @@ fn members(contents: &Contents, leader: &str) -> Vec<String> {
 async fn post(addresses: &[String], authentication: Option<&str>, body: &str) -> Result<(), Failure> {
     for address in addresses {
         match http::post(address, "/switchover", authentication, body).await {
-            Ok((200, text)) => {
-                println!("{text}");
-                return Ok(());
-            }
+            Ok((200, text)) => return print(&text),
             Ok((503, text)) if text.contains("status unknown") => return Err(Failure(Code::Unknown, text)),
             Ok((_, text)) => return Err(Failure(Code::NotDone, text)),
             Err(http::Error::NotSent(why)) => eprintln!("primacy: {address}: {why}"),
