@@ -102,7 +102,8 @@ async fn run(mut settings: Settings) -> anyhow::Result<()> {
     let journal = Journal::open(&run_dir.join("journal.jsonl"), &config, boot, &saved)
         .map_err(|error| tracing::warn!(%error, "no journal is written"))
         .ok();
-    tokio::spawn(api::serve(listener, Api { board: board.clone(), directory, settings: settings.clone() }));
+    let api = Api { board: board.clone(), directory, settings: settings.clone() };
+    listener.into_std().and_then(|listener| api::start(listener, api)).context("start REST")?;
     tokio::spawn(shut_down_on(terminated, interrupted, board.clone()));
 
     tracing::info!(

@@ -1,6 +1,7 @@
 //! The REST interface, with Patroni's paths, codes and documents.
 
 mod health;
+mod serve;
 mod switchover;
 
 use crate::board::Board;
@@ -8,33 +9,22 @@ use crate::clock::{duration, now};
 use crate::config::Settings;
 use crate::patroni;
 use crate::store::directory::Directory;
-use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Query, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use health::Facts;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use primacy_core::{Node, Span};
 use serde_json::Value;
+pub use serve::start;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 
 /// No request needs more.
 const BODY_BYTES_MAX: usize = 1 << 20;
 
-/// More than any set of load balancers opens.
-const CONNECTIONS_MAX: usize = 256;
-
 /// How long a client may take to say what it wants, also between two requests.
-const HEADERS_WITHIN: Duration = Duration::from_secs(30);
-
-/// The pause after a failed accept: most often there are no file descriptors left.
-const PAUSE: Duration = Duration::from_millis(100);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What the answers are made from.
 #[derive(Clone)]
@@ -79,34 +69,6 @@ impl IntoResponse for Answer {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"primacy\""));
         }
         response
-    }
-}
-
-/// Answers for as long as the runtime lives.
-pub async fn serve(listener: TcpListener, api: Api) {
-    let router = Router::new().fallback(answer).with_state(api);
-    let service = TowerToHyperService::new(router);
-    let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                tracing::warn!(%error, "could not accept a connection");
-                tokio::time::sleep(PAUSE).await;
-                continue;
-            }
-        };
-        let Ok(permit) = connections.clone().try_acquire_owned() else { continue };
-        // It only costs time if this can't be had.
-        let _ = stream.set_nodelay(true);
-        let mut http = http1::Builder::new();
-        http.timer(TokioTimer::new()).header_read_timeout(HEADERS_WITHIN);
-        let connection = http.serve_connection(TokioIo::new(stream), service.clone());
-        tokio::spawn(async move {
-            // A client that goes away early is its own business.
-            let _ = connection.await;
-            drop(permit);
-        });
     }
 }
 
@@ -205,7 +167,7 @@ fn code(good: bool) -> StatusCode {
 mod tests {
     use super::*;
 
-    fn api(authentication: &str) -> Api {
+    pub fn api(authentication: &str) -> Api {
         let file = format!(
             "scope: x\nname: a\nrestapi: {{listen: '127.0.0.1:8008', {authentication}}}\netcd3: {{host: '127.0.0.1'}}\n\
              postgresql:\n  listen: 127.0.0.1:5432\n  data_dir: /data\n  authentication:\n    \
