@@ -19,12 +19,13 @@ use serde_json::Value;
 pub use serve::start;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::timeout;
 
 /// No request needs more.
-const BODY_BYTES_MAX: usize = 1 << 20;
+const BODY_BYTES_MAX: usize = 64 << 10;
 
-/// How long a client may take to say what it wants, also between two requests.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a client may take for each of: the header, also after the request before; the body; its answer.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What the answers are made from.
 #[derive(Clone)]
@@ -87,10 +88,11 @@ async fn answer(
             if let Err(refused) = api.authenticated(&parts.headers) {
                 return refused;
             }
-            let Ok(body) = to_bytes(body, BODY_BYTES_MAX).await else {
-                return Answer::code(StatusCode::PAYLOAD_TOO_LARGE);
-            };
-            api.post(segment, &body).await
+            match timeout(PATIENCE, to_bytes(body, BODY_BYTES_MAX)).await {
+                Ok(Ok(body)) => api.post(segment, &body).await,
+                Ok(Err(_)) => Answer::code(StatusCode::PAYLOAD_TOO_LARGE),
+                Err(_) => Answer::code(StatusCode::REQUEST_TIMEOUT),
+            }
         }
         _ => Answer::code(StatusCode::NOT_IMPLEMENTED),
     }

@@ -6,13 +6,15 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use rustix::net::sockopt::set_tcp_user_timeout;
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
 use std::net::TcpListener;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 use tokio::net::TcpStream;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 /// More than any set of load balancers opens.
 const CONNECTIONS_MAX: usize = 256;
@@ -52,6 +54,7 @@ async fn accept(listener: TcpListener, api: Api, connections_max: usize) -> io::
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let router = Router::new().fallback(answer).with_state(api);
     let mut connections = JoinSet::new();
+    let mut oldest_first: VecDeque<AbortHandle> = VecDeque::new();
     loop {
         let accepted = tokio::select! {
             biased;
@@ -64,8 +67,16 @@ async fn accept(listener: TcpListener, api: Api, connections_max: usize) -> io::
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok(_) if connections.len() >= connections_max => {}
-            Ok((stream, _)) => drop(connections.spawn(answer_all(stream, router.clone()))),
+            Ok((stream, _)) => {
+                oldest_first.retain(|connection| !connection.is_finished());
+                // Who is slow or idle makes room: a health check is done long before it is the oldest.
+                if oldest_first.len() >= connections_max
+                    && let Some(oldest) = oldest_first.pop_front()
+                {
+                    oldest.abort();
+                }
+                oldest_first.push_back(connections.spawn(answer_all(stream, router.clone())));
+            }
             Err(error) => {
                 tracing::warn!(%error, "could not accept a connection");
                 tokio::time::sleep(PAUSE).await;
@@ -75,8 +86,9 @@ async fn accept(listener: TcpListener, api: Api, connections_max: usize) -> io::
 }
 
 async fn answer_all(stream: TcpStream, router: Router) {
-    // It only costs time if this can't be had.
+    // It only costs time if these can't be had.
     let _ = stream.set_nodelay(true);
+    let _ = set_tcp_user_timeout(&stream, PATIENCE.as_millis() as u32);
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
     // A client that goes away early is its own business.
@@ -102,7 +114,8 @@ mod tests {
     /// A connection on which this much was said.
     fn said(address: SocketAddr, words: &str) -> TcpStream {
         let mut stream = TcpStream::connect(address).expect("a connection");
-        stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout");
+        stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a timeout");
+        stream.set_write_timeout(Some(Duration::from_secs(60))).expect("a timeout");
         stream.write_all(words.as_bytes()).expect("a request");
         stream
     }
@@ -122,5 +135,32 @@ mod tests {
         let address = rest(8);
         // Nothing else runs on this thread until the answer is there.
         assert!(answered(said(address, CHECK)).starts_with("HTTP/1.1 200"));
+    }
+
+    #[test]
+    fn slow_clients_keep_nobody_from_an_answer() {
+        let address = rest(4);
+        let body = "POST /switchover HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{";
+        let slow: Vec<_> = [body, body, body, "GET /pat", "", body].map(|words| said(address, words)).into();
+        for _ in 0..slow.len() {
+            assert!(answered(said(address, CHECK)).starts_with("HTTP/1.1 200"));
+        }
+    }
+
+    #[test]
+    fn who_does_not_finish_a_request_or_take_its_answer_is_cut_off() {
+        let address = rest(8);
+        let body = said(address, "POST /switchover HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{");
+        let header = said(address, "GET /patroni HTTP/1.1\r\nHost:");
+        let idle = said(address, "");
+        let mut deaf = said(address, "");
+        let cut_off = loop {
+            if let Err(error) = deaf.write_all(b"GET /patroni HTTP/1.1\r\nHost: x\r\n\r\n") {
+                break error;
+            }
+        };
+        assert_ne!(cut_off.kind(), std::io::ErrorKind::WouldBlock, "it is never cut off");
+        assert!(answered(body).starts_with("HTTP/1.1 408"));
+        assert_eq!((answered(header).as_str(), answered(idle).as_str()), ("", ""));
     }
 }
