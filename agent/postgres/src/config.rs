@@ -143,6 +143,9 @@ impl Settings {
     }
 
     fn write_source(&self, source: Option<&Upstream>) -> Result<(), Error> {
+        if source.is_some() {
+            self.write_passfile()?;
+        }
         let conninfo = source.map_or(String::new(), |source| self.conninfo(source));
         let text = format!("primary_conninfo = {}\nrestore_command = ''\n", quoted(&conninfo));
         let path = self.data_dir.join(SOURCE);

@@ -115,6 +115,7 @@ impl Postgres {
     /// If there is one already, or `pg_basebackup` fails; nothing is at its place then.
     pub async fn clone_from(&self, source: &Upstream, identity: &Value, by: Instant) -> Result<(), Error> {
         let new = self.new_dir()?;
+        self.settings.write_passfile()?;
         let backup = self.settings.program("pg_basebackup").arg("-D").arg(&new);
         let backup = backup.args(["-X", "stream", "--checkpoint=fast", "--no-password"]);
         let backup = backup.arg("-d").arg(self.settings.conninfo(source));
@@ -187,7 +188,8 @@ impl Postgres {
 }
 
 impl Settings {
-    /// How a standby or a copy reaches another member.
+    /// How a standby or a copy reaches another member. It is seen by all users of the host while a copy is made, and
+    /// PostgreSQL logs it whenever it changes: the password is elsewhere.
     pub(crate) fn conninfo(&self, source: &Upstream) -> String {
         let mut words = vec![
             ("host", source.host.clone()),
@@ -197,13 +199,25 @@ impl Settings {
             ("connect_timeout", "5".to_owned()),
             ("sslmode", "prefer".to_owned()),
         ];
-        if let Some(password) = &self.replication.password {
-            words.push(("password", password.clone()));
+        if self.replication.password.is_some() {
+            words.push(("passfile", self.passfile().to_string_lossy().into_owned()));
         }
         let quoted = words
             .iter()
             .map(|(key, value)| format!("{key}='{}'", value.replace('\\', "\\\\").replace('\'', "\\'")));
         quoted.collect::<Vec<_>>().join(" ")
+    }
+
+    fn passfile(&self) -> PathBuf {
+        self.run_dir.join("replication.pgpass")
+    }
+
+    /// The file that [`Settings::conninfo`] names, for this user alone.
+    pub(crate) fn write_passfile(&self) -> Result<(), Error> {
+        let Some(password) = &self.replication.password else { return Ok(()) };
+        let escaped = |text: &str| text.replace('\\', "\\\\").replace(':', "\\:");
+        let line = format!("*:*:*:{}:{}\n", escaped(&self.replication.name), escaped(password));
+        files::replace(&self.passfile(), line.as_bytes())
     }
 }
 
@@ -221,5 +235,28 @@ fn beside(dir: &Path, what: &str) -> Result<(PathBuf, String), Error> {
     match (dir.parent(), name) {
         (Some(parent), Some(name)) => Ok((parent.to_owned(), format!("{name}{what}"))),
         (_, _) => Err(Error::Unfit(format!("{} is no place for a data directory", dir.display()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::User;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_connection_string_names_the_file_of_the_password_alone() {
+        let run_dir = std::env::temp_dir().join(format!("primacy-passfile-{}", std::process::id()));
+        fs::create_dir_all(&run_dir).unwrap();
+        let replication = User { name: "re:pl".into(), password: Some(r"p:'\ w".into()) };
+        let settings = Settings { run_dir: run_dir.clone(), replication, ..Settings::default() };
+        let conninfo = settings.conninfo(&Upstream { host: "h".into(), port: 1 });
+        assert!(conninfo.contains("replication.pgpass'") && !conninfo.contains('\\'), "{conninfo}");
+        settings.write_passfile().unwrap();
+        let line = fs::read_to_string(settings.passfile()).unwrap();
+        assert_eq!(line, "*:*:*:re\\:pl:p\\:'\\\\ w\n");
+        let mode = fs::metadata(settings.passfile()).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        fs::remove_dir_all(&run_dir).unwrap();
     }
 }

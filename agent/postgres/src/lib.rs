@@ -32,7 +32,7 @@ pub struct User {
 }
 
 /// Where an instance lives, and how it is set up.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Settings {
     /// The member's name, which its walreceiver reports.
     pub name: String,

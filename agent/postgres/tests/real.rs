@@ -14,6 +14,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::time::Duration;
 
+/// With all that has a meaning somewhere.
+const SECRET: &str = r"it's:a\secret";
+
 const BIN: &str = "/usr/lib/postgresql/15/bin";
 
 fn soon() -> Instant {
@@ -107,7 +110,7 @@ impl Node {
     fn with(name: &str, initdb: &[&str]) -> Node {
         let root = std::env::temp_dir().join(format!("primacy-pg-{}-{name}", std::process::id()));
         fs::create_dir_all(root.join("run")).unwrap();
-        let user = |name: &str| User { name: name.into(), password: Some("it's a secret".into()) };
+        let user = |name: &str| User { name: name.into(), password: Some(SECRET.into()) };
         let data_dir = root.join("data");
         let port = free_port();
         let postgres = Postgres::new(Settings {
@@ -420,6 +423,26 @@ fn what_is_no_data_directory_is_left_alone() {
             let found = a.postgres.inspect(soon()).await.unwrap();
             assert_eq!(found, Found::Foreign(primacy_postgres::Foreign::OtherVersion));
             assert_eq!(fs::read_to_string(data.join("precious")).unwrap(), "x");
+        });
+    }
+}
+
+#[test]
+fn a_password_is_in_one_file_and_in_no_log() {
+    if as_postgres("a_password_is_in_one_file_and_in_no_log") {
+        runtime().block_on(async {
+            let a = primary("i", 55_471).await;
+            let b = standby("j", 55_472, &a).await;
+            b.postgres.close_sources(soon()).await.unwrap();
+            for node in [&a, &b] {
+                let files = ["data/primacy.source.conf", "data/postgresql.conf", "run/postgres.log"];
+                for file in files.map(|file| node.root.join(file)) {
+                    let text = fs::read_to_string(&file).unwrap();
+                    assert!(!text.contains("secret"), "{}: {text}", file.display());
+                }
+            }
+            let log = fs::read_to_string(b.root.join("run/postgres.log")).unwrap();
+            assert!(log.contains("\"primary_conninfo\" changed to"), "PostgreSQL logs it: {log}");
         });
     }
 }
