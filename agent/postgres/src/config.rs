@@ -1,6 +1,7 @@
 //! PostgreSQL's own configuration files.
 
 use crate::{Error, Instant, Postgres, Settings, Upstream, files};
+use postgres_protocol::password::scram_sha_256;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -85,8 +86,7 @@ impl Postgres {
     /// If a statement fails.
     pub async fn prepare_roles(&self, by: Instant) -> Result<(), Error> {
         let settings = &self.settings;
-        let mut script =
-            String::from("SET synchronous_commit = local; SET password_encryption = 'scram-sha-256';\n");
+        let mut script = String::from("SET synchronous_commit = local;\n");
         let replication = &settings.replication;
         if replication.name != settings.superuser.name {
             let (name, literal) = (identifier(&replication.name), literal(&replication.name));
@@ -100,7 +100,9 @@ impl Postgres {
         }
         for user in [&settings.superuser, replication] {
             if let Some(password) = &user.password {
-                writeln!(script, "ALTER ROLE {} PASSWORD {};", identifier(&user.name), literal(password))
+                // Not the password itself: statements may be kept in more places than one.
+                let verifier = literal(&scram_sha_256(password.as_bytes()));
+                writeln!(script, "ALTER ROLE {} PASSWORD {verifier};", identifier(&user.name))
                     .expect("writing to a string");
             }
         }

@@ -35,6 +35,12 @@ pub struct Standing {
 /// The same, under the name of the act.
 pub type Probe = Standing;
 
+/// What holds for each session of ours. Nothing of it is logged: statements set passwords. And it may write where the
+/// user's default is that nobody does.
+const OPTIONS: &str = "-c log_statement=none -c log_min_duration_statement=-1 -c log_min_duration_sample=-1 \
+                       -c log_transaction_sample_rate=0 -c log_min_error_statement=panic \
+                       -c default_transaction_read_only=off";
+
 const QUESTION: &str = "\
 SELECT (SELECT system_identifier FROM pg_control_system()),
        pg_is_in_recovery(),
@@ -188,7 +194,7 @@ impl Postgres {
         let settings = &self.settings;
         let mut config = Config::new();
         config.host_path(&settings.run_dir).port(settings.port).dbname("postgres");
-        config.user(&settings.superuser.name).application_name("primacy");
+        config.user(&settings.superuser.name).application_name("primacy").options(OPTIONS);
         if let Some(password) = &settings.superuser.password {
             config.password(password);
         }

@@ -104,10 +104,12 @@ struct Node {
 
 impl Node {
     fn new(name: &str) -> Node {
-        Node::with(name, &[])
+        Node::with(name, &[], &[])
     }
 
-    fn with(name: &str, initdb: &[&str]) -> Node {
+    /// One with further options of initdb and further parameters.
+    fn with(name: &str, initdb: &[&str], parameters: &[(&str, &str)]) -> Node {
+        let parameters = [("shared_buffers", "16MB")].iter().chain(parameters);
         let root = std::env::temp_dir().join(format!("primacy-pg-{}-{name}", std::process::id()));
         fs::create_dir_all(root.join("run")).unwrap();
         let user = |name: &str| User { name: name.into(), password: Some(SECRET.into()) };
@@ -123,7 +125,7 @@ impl Node {
             port,
             superuser: user("postgres"),
             replication: user("replicator"),
-            parameters: [("shared_buffers".to_owned(), "16MB".to_owned())].into(),
+            parameters: parameters.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
             pg_hba: vec![],
             initdb: ["--encoding=UTF8", "--no-sync"].iter().chain(initdb).map(ToString::to_string).collect(),
         });
@@ -346,7 +348,7 @@ fn a_crashed_primary_is_known_to_its_last_flushed_record() {
 fn the_end_of_the_wal_is_found_without_reading_all_of_it() {
     if as_postgres("the_end_of_the_wal_is_found_without_reading_all_of_it") {
         runtime().block_on(async {
-            let a = begun(Node::with("i", &["--wal-segsize=1"])).await;
+            let a = begun(Node::with("i", &["--wal-segsize=1"], &[])).await;
             // Some of the segments are kept for later use.
             a.run_sql("ALTER SYSTEM SET wal_keep_size = 0").await;
             a.run_sql("SELECT pg_reload_conf()").await;
@@ -379,7 +381,7 @@ fn the_end_of_the_wal_is_found_without_reading_all_of_it() {
 fn a_record_over_many_segments_counts_once_it_is_complete() {
     if as_postgres("a_record_over_many_segments_counts_once_it_is_complete") {
         runtime().block_on(async {
-            let a = begun(Node::with("j", &["--wal-segsize=1"])).await;
+            let a = begun(Node::with("j", &["--wal-segsize=1"], &[])).await;
             let before = a.position().await;
             a.run_sql("SELECT pg_logical_emit_message(false, 'x', repeat('x', 5000000))").await;
             a.run_sql(
@@ -443,6 +445,32 @@ fn a_password_is_in_one_file_and_in_no_log() {
             }
             let log = fs::read_to_string(b.root.join("run/postgres.log")).unwrap();
             assert!(log.contains("\"primary_conninfo\" changed to"), "PostgreSQL logs it: {log}");
+        });
+    }
+}
+
+#[test]
+fn roles_are_set_up_in_silence_though_all_is_logged_and_read_only() {
+    if as_postgres("roles_are_set_up_in_silence_though_all_is_logged_and_read_only") {
+        runtime().block_on(async {
+            let parameters = [
+                ("log_statement", "all"),
+                ("log_min_duration_statement", "0"),
+                ("default_transaction_read_only", "on"),
+            ];
+            let a = begun(Node::with("k", &[], &parameters)).await;
+            a.postgres.mark_epoch(1, 7, soon()).await.unwrap();
+            // Names that begin like this are PostgreSQL's own.
+            let replication = User { name: "pg_mine".into(), password: Some(SECRET.into()) };
+            let settings = Settings { replication, ..a.postgres.settings().clone() };
+            let refused = Postgres::new(settings).prepare_roles(soon()).await.unwrap_err().to_string();
+            assert!(refused.contains("reserved"), "{refused}");
+            a.run_sql("SELECT 'of others'").await;
+            // The roles have their passwords: a standby gets in.
+            standby("l", 55_482, &a).await;
+            let log = fs::read_to_string(a.root.join("run/postgres.log")).unwrap();
+            assert!(log.contains("SELECT 'of others'") && log.contains("reserved"), "{log}");
+            assert!(!log.contains("ALTER ROLE") && !log.contains("SCRAM"), "{log}");
         });
     }
 }
