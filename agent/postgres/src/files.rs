@@ -2,7 +2,7 @@
 
 use crate::Error;
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -32,5 +32,51 @@ pub(crate) fn remove(path: &Path) -> Result<(), Error> {
             Err(Error::Io { what: format!("remove {}", path.display()), why: e })
         }
         Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// The end of a file, at most so many bytes of it; nothing if it can't be read.
+pub(crate) fn tail(path: &Path, bytes_max: u64) -> String {
+    let read = || -> std::io::Result<Vec<u8>> {
+        let mut file = File::open(path)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(bytes_max)))?;
+        let mut end = Vec::new();
+        file.take(bytes_max).read_to_end(&mut end)?;
+        Ok(end)
+    };
+    String::from_utf8_lossy(&read().unwrap_or_default()).into_owned()
+}
+
+/// Begins a log anew if it has become larger than this; the last one is kept as `.old`.
+pub(crate) fn rotate(log: &Path, bytes_max: u64) -> Result<(), Error> {
+    if fs::metadata(log).is_ok_and(|log| log.len() > bytes_max) {
+        fs::rename(log, log.with_extension("log.old")).map_err(Error::io("keep the old log"))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_log_is_put_away_once_and_only_its_end_is_read() {
+        let folder = std::env::temp_dir().join(format!("primacy-files-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let (log, old) = (folder.join("x.log"), folder.join("x.log.old"));
+        assert_eq!(tail(&log, 4), "");
+        rotate(&log, 8).unwrap();
+        fs::write(&log, "12345678").unwrap();
+        assert_eq!((tail(&log, 4).as_str(), tail(&log, 40).as_str()), ("5678", "12345678"));
+        rotate(&log, 8).unwrap();
+        assert!(log.exists() && !old.exists());
+        for text in ["first log", "second log"] {
+            fs::write(&log, text).unwrap();
+            rotate(&log, 8).unwrap();
+            assert!(!log.exists());
+            assert_eq!(fs::read_to_string(&old).unwrap(), text);
+        }
+        fs::remove_dir_all(&folder).unwrap();
     }
 }

@@ -4,13 +4,15 @@ use crate::data::Found;
 use crate::sql::Standing;
 use crate::{Error, Instant, Position, Postgres, Runner, Upstream, files};
 use rustix::process::{Pid, Signal, kill_process};
-use std::fs::{self, File};
-use std::io::{Read as _, Seek as _, SeekFrom};
+use std::fs;
+use std::path::PathBuf;
 use std::time::Duration;
 use tokio::time::{sleep, timeout_at};
 
 /// How often something is looked at that tells nobody when it changes.
 const LOOK: Duration = Duration::from_millis(10);
+/// A log of PostgreSQL's that is larger when it is started gives way to a new one.
+const LOG_BYTES_MAX: u64 = 64 << 20;
 /// Between two looks at the process table.
 const APART: Duration = Duration::from_millis(100);
 
@@ -39,7 +41,10 @@ impl Postgres {
     async fn start(&self, runner: &impl Runner, primary: bool, by: Instant) -> Result<(), Error> {
         // Nothing of it runs, so whatever this file says is of the past; PostgreSQL would respect a reused number.
         files::remove(&self.settings.data_dir.join("postmaster.pid"))?;
-        let log = self.settings.run_dir.join("postgres.log");
+        let log = self.log();
+        if let Err(error) = files::rotate(&log, LOG_BYTES_MAX) {
+            tracing::warn!(%error, "PostgreSQL's log goes on growing");
+        }
         runner.start(self.argv(), log, primary).await.map_err(Error::runner("start PostgreSQL"))?;
         loop {
             match self.knock(by).await {
@@ -54,18 +59,13 @@ impl Postgres {
         }
     }
 
+    fn log(&self) -> PathBuf {
+        self.settings.run_dir.join("postgres.log")
+    }
+
     /// The end of PostgreSQL's output.
     pub fn last_words(&self) -> String {
-        let mut text = Vec::new();
-        let read = File::open(self.settings.run_dir.join("postgres.log")).and_then(|mut log| {
-            let length = log.metadata()?.len();
-            log.seek(SeekFrom::Start(length.saturating_sub(2_000)))?;
-            log.read_to_end(&mut text)
-        });
-        if let Err(why) = read {
-            return format!("its output can't be read: {why}");
-        }
-        let text = String::from_utf8_lossy(&text);
+        let text = files::tail(&self.log(), 2_000);
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(4)..].join("; ")
     }

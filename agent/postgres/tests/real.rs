@@ -433,8 +433,8 @@ fn what_is_no_data_directory_is_left_alone() {
 fn a_password_is_in_one_file_and_in_no_log() {
     if as_postgres("a_password_is_in_one_file_and_in_no_log") {
         runtime().block_on(async {
-            let a = primary("i", 55_471).await;
-            let b = standby("j", 55_472, &a).await;
+            let a = primary("i").await;
+            let b = standby("j", &a).await;
             b.postgres.close_sources(soon()).await.unwrap();
             for node in [&a, &b] {
                 let files = ["data/primacy.source.conf", "data/postgresql.conf", "run/postgres.log"];
@@ -467,7 +467,7 @@ fn roles_are_set_up_in_silence_though_all_is_logged_and_read_only() {
             assert!(refused.contains("reserved"), "{refused}");
             a.run_sql("SELECT 'of others'").await;
             // The roles have their passwords: a standby gets in.
-            standby("l", 55_482, &a).await;
+            standby("l", &a).await;
             let log = fs::read_to_string(a.root.join("run/postgres.log")).unwrap();
             assert!(log.contains("SELECT 'of others'") && log.contains("reserved"), "{log}");
             assert!(!log.contains("ALTER ROLE") && !log.contains("SCRAM"), "{log}");
