@@ -1,9 +1,12 @@
-//! PostgreSQL's programs as children that never outlive their order.
+//! PostgreSQL's programs as children that never outlive their order, with all that they start.
 
 use crate::{Error, Instant, Settings};
+use rustix::process::{Pid, Signal, getpid, getppid, kill_process_group, set_parent_process_death_signal};
 use std::ffi::OsStr;
+use std::io;
 use std::process::Stdio;
-use tokio::process::Command;
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::process::{Child, Command};
 use tokio::time::timeout_at;
 
 /// So many of a failing program's last characters are told.
@@ -16,6 +19,7 @@ impl Settings {
         command.env_clear().env("LC_ALL", "C").env("PATH", "/usr/bin:/bin").env("TZ", "UTC");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.process_group(0).kill_on_drop(true);
+        die_with_this_thread(&mut command);
         Program { name, command }
     }
 }
@@ -46,16 +50,11 @@ impl Program {
     /// Runs it to its end, whether it succeeds or not.
     pub async fn finish(mut self, by: Instant) -> Result<Finished, Error> {
         let child = self.command.spawn().map_err(Error::io(format!("run {}", self.name)))?;
-        let output =
-            timeout_at(by, child.wait_with_output()).await.map_err(|_| Error::TimedOut(self.name))?;
-        let output = output.map_err(Error::io(format!("wait for {}", self.name)))?;
+        let mut running = Running(child);
+        let output = timeout_at(by, running.output()).await.map_err(|_| Error::TimedOut(self.name))?;
+        let (succeeded, out, err) = output.map_err(Error::io(format!("wait for {}", self.name)))?;
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        Ok(Finished {
-            name: self.name,
-            succeeded: output.status.success(),
-            out: text(output.stdout),
-            err: text(output.stderr),
-        })
+        Ok(Finished { name: self.name, succeeded, out: text(out), err: text(err) })
     }
 }
 
@@ -74,8 +73,139 @@ impl Finished {
     }
 }
 
+/// A program, and what it has started.
+struct Running(Child);
+
+impl Running {
+    /// Whether it succeeded, and what it printed. The end of the program itself is asked for last: until then its
+    /// number, which is also that of its group, belongs to nobody else.
+    async fn output(&mut self) -> io::Result<(bool, Vec<u8>, Vec<u8>)> {
+        let (stdout, stderr) = (self.0.stdout.take(), self.0.stderr.take());
+        let (out, err) = tokio::try_join!(all(stdout), all(stderr))?;
+        Ok((self.0.wait().await?.success(), out, err))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It has no number any more once its end was asked for.
+        let group = self.0.id().and_then(|number| Pid::from_raw(number.cast_signed()));
+        if let Some(group) = group {
+            // Fails only if nothing is left of it.
+            kill_process_group(group, Signal::KILL).unwrap_or_default();
+        }
+    }
+}
+
+async fn all(pipe: Option<impl AsyncRead + Unpin>) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    if let Some(mut pipe) = pipe {
+        pipe.read_to_end(&mut bytes).await?;
+    }
+    Ok(bytes)
+}
+
+/// The kernel kills the program when the thread that started it ends: the agent's only one, so when the agent ends in
+/// whatever way. What the program has started itself is found by the next agent.
+fn die_with_this_thread(command: &mut Command) {
+    let parent = getpid();
+    let arrange = move || {
+        set_parent_process_death_signal(Some(Signal::KILL))?;
+        // The parent may have died just before.
+        if getppid() == Some(parent) { Ok(()) } else { Err(io::ErrorKind::BrokenPipe.into()) }
+    };
+    // SAFETY: between fork and exec it makes two system calls and allocates nothing.
+    unsafe { command.pre_exec(arrange) };
+}
+
 fn tail(text: &str) -> String {
     let text = text.trim();
     let skip = text.chars().count().saturating_sub(WORDS);
     text.chars().skip(skip).collect::<String>().replace('\n', "; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::path::{Path, PathBuf};
+    use std::time::Duration;
+
+    /// A shell, and the file into which `script` is to write a process number.
+    fn shell(test: &str, script: &str) -> (Program, PathBuf) {
+        let file = std::env::temp_dir().join(format!("primacy-tools-{}-{test}", std::process::id()));
+        let settings = Settings { bin_dir: "/bin".into(), ..Settings::default() };
+        (settings.program("sh").arg("-c").arg(script).arg("sh").arg(&file), file)
+    }
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(30)
+    }
+
+    /// The number in the file, once it is there.
+    async fn number_in(file: &Path) -> String {
+        loop {
+            match fs::read_to_string(file) {
+                Ok(text) if text.ends_with('\n') => return text.trim().to_owned(),
+                Ok(_) | Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+            }
+        }
+    }
+
+    /// Whether it ends within a while. Zombies have ended.
+    async fn ends(number: &str) -> bool {
+        let by = soon();
+        while Instant::now() < by {
+            let stat = fs::read_to_string(format!("/proc/{number}/stat")).unwrap_or_default();
+            if stat.is_empty() || stat.contains(") Z ") {
+                return true;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        false
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn what_a_program_has_started_ends_with_its_order() {
+        let (program, file) = shell("group", "sleep 600 & echo $! > $1; wait");
+        tokio::select! {
+            biased;
+            ended = program.run(soon()) => panic!("{ended:?}"),
+            _ = number_in(&file) => {}
+        }
+        let number = number_in(&file).await;
+        fs::remove_file(&file).unwrap();
+        assert!(ends(&number).await, "process {number} goes on");
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_program_ends_with_the_thread_that_started_it() {
+        let (program, file) = shell("death", "echo $$ > $1; exec sleep 600");
+        let watched = file.clone();
+        let agent = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let mut running = Box::pin(program.run(soon()));
+                tokio::select! {
+                    biased;
+                    ended = &mut running => panic!("{ended:?}"),
+                    _ = number_in(&watched) => {}
+                }
+                // Nobody is left to end it.
+                std::mem::forget(running);
+            });
+        });
+        agent.join().unwrap();
+        let number = number_in(&file).await;
+        fs::remove_file(&file).unwrap();
+        assert!(ends(&number).await, "process {number} goes on");
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn what_it_prints_is_told_if_it_fails() {
+        let (program, _) = shell("fails", "echo out; echo why >&2; exit 3");
+        assert_eq!(program.run(soon()).await.unwrap_err().to_string(), "sh failed: why");
+        let (program, _) = shell("fine", "echo out");
+        assert_eq!(program.run(soon()).await.unwrap(), "out\n");
+    }
 }
