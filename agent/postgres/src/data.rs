@@ -2,15 +2,21 @@
 //! begun and not finished.
 
 use crate::wal::Forks;
-use crate::{Error, Instant, Position, Postgres, Settings, Upstream, files};
+use crate::{Error, Instant, Position, Postgres, Settings, Upstream, files, leftovers};
 use serde_json::Value;
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, DirBuilder};
+use std::io::ErrorKind;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
+use tokio::task::spawn_blocking;
 
 /// What describes this copy of the data to the agent, inside it.
 const IDENTITY: &str = "primacy.json";
+
+/// Lies beside what is being made, and says that it is ours.
+const MAKING: &str = "primacy-making";
 
 /// What is found where the data directory should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,7 +97,7 @@ impl Postgres {
     /// # Errors
     /// If there is one already, or `initdb` fails; nothing is at its place then.
     pub async fn initdb(&self, identity: &Value, by: Instant) -> Result<(), Error> {
-        let new = self.new_dir()?;
+        let new = self.new_dir(by).await?;
         let password = self.settings.run_dir.join("initdb.password");
         let superuser = &self.settings.superuser;
         let mut initdb = self.settings.program("initdb").arg("-D").arg(&new);
@@ -114,7 +120,7 @@ impl Postgres {
     /// # Errors
     /// If there is one already, or `pg_basebackup` fails; nothing is at its place then.
     pub async fn clone_from(&self, source: &Upstream, identity: &Value, by: Instant) -> Result<(), Error> {
-        let new = self.new_dir()?;
+        let new = self.new_dir(by).await?;
         self.settings.write_passfile()?;
         let backup = self.settings.program("pg_basebackup").arg("-D").arg(&new);
         let backup = backup.args(["-X", "stream", "--checkpoint=fast", "--no-password"]);
@@ -127,21 +133,30 @@ impl Postgres {
         self.finish(&new, identity)
     }
 
-    /// A folder beside the data directory for what is being made; those of dead orders are cleared away.
-    fn new_dir(&self) -> Result<PathBuf, Error> {
+    /// Where a data directory is to be made: in a folder of ours beside the one it will be. Those of dead orders are
+    /// cleared away.
+    async fn new_dir(&self, by: Instant) -> Result<PathBuf, Error> {
         let dir = &self.settings.data_dir;
         if !is_empty(dir)? {
             return Err(Error::Unfit(format!("{} is not empty", dir.display())));
         }
         let (parent, prefix) = beside(dir, ".new-")?;
         fs::create_dir_all(&parent).map_err(Error::io(format!("make {}", parent.display())))?;
-        for entry in fs::read_dir(&parent).map_err(Error::io(format!("read {}", parent.display())))?.flatten()
-        {
-            if entry.file_name().to_string_lossy().starts_with(&prefix) {
-                fs::remove_dir_all(entry.path()).map_err(Error::io("clear away an unfinished copy"))?;
+        clear_away(&parent, &prefix, by).await?;
+        for number in std::process::id().. {
+            let folder = parent.join(format!("{prefix}{number}"));
+            match DirBuilder::new().mode(0o700).create(&folder) {
+                Ok(()) => {
+                    files::replace(&folder.join(MAKING), b"")?;
+                    return Ok(folder.join("data"));
+                }
+                Err(taken) if taken.kind() == ErrorKind::AlreadyExists => {}
+                Err(why) => {
+                    return Err(Error::Io { what: format!("make {}", folder.display()), why });
+                }
             }
         }
-        Ok(parent.join(format!("{prefix}{}", std::process::id())))
+        Err(Error::Unfit(format!("there is no free name beside {}", dir.display())))
     }
 
     /// Puts a finished data directory in its place: from here on it is complete, or it isn't there.
@@ -149,7 +164,10 @@ impl Postgres {
         files::replace(&new.join(IDENTITY), identity.to_string().as_bytes())?;
         let dir = &self.settings.data_dir;
         fs::rename(new, dir).map_err(Error::io(format!("put {} in its place", new.display())))?;
-        files::sync_parent(dir)
+        files::sync_parent(dir)?;
+        // Only the marker is left in there; if it can't be removed now, it goes with the next copy.
+        drop(new.parent().map(fs::remove_dir_all));
+        Ok(())
     }
 
     /// Moves the data directory aside, with a note of why and when. No process works in it any more.
@@ -219,6 +237,31 @@ impl Settings {
         let line = format!("*:*:*:{}:{}\n", escaped(&self.replication.name), escaped(password));
         files::replace(&self.passfile(), line.as_bytes())
     }
+}
+
+/// Clears away what dead orders had begun, and only that.
+async fn clear_away(parent: &Path, prefix: &str, by: Instant) -> Result<(), Error> {
+    let entries = fs::read_dir(parent).map_err(Error::io(format!("read {}", parent.display())))?;
+    for entry in entries.flatten() {
+        let (name, folder) = (entry.file_name(), entry.path());
+        let Some(number) = name.to_str().and_then(|name| name.strip_prefix(prefix)) else { continue };
+        let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        if !is_folder || number.parse::<u32>().is_err() || !folder.join(MAKING).is_file() {
+            tracing::warn!(path = %folder.display(), "leaves alone what no order of ours has begun");
+            continue;
+        }
+        leftovers::kill(&folder.join("data"), by).await?;
+        let removed = spawn_blocking(move || {
+            // The marker goes last.
+            match fs::remove_dir_all(folder.join("data")) {
+                Err(why) if why.kind() != ErrorKind::NotFound => Err(why),
+                Ok(()) | Err(_) => fs::remove_dir_all(&folder),
+            }
+        });
+        let removed = removed.await.unwrap_or_else(|panic| Err(panic.into()));
+        removed.map_err(Error::io("clear away an unfinished copy"))?;
+    }
+    Ok(())
 }
 
 fn is_empty(dir: &Path) -> Result<bool, Error> {

@@ -1,12 +1,14 @@
 //! What the agent does to a PostgreSQL instance: files, processes, SQL. It decides nothing.
 //!
-//! Everything takes a deadline and ends by it. A call that is dropped leaves no child behind; what it had begun on disk
-//! lies beside the data directory under another name, and is cleared away by the next call of its kind.
+//! Everything takes a deadline and ends by it. A call that is dropped leaves no child behind, nor does an agent that
+//! dies, or the next one ends them; what was begun on disk lies beside the data directory under another name, and is
+//! cleared away by the next call of its kind.
 
 mod config;
 mod control;
 mod data;
 mod files;
+mod leftovers;
 mod process;
 mod sql;
 mod tools;

@@ -475,6 +475,64 @@ fn roles_are_set_up_in_silence_though_all_is_logged_and_read_only() {
     }
 }
 
+/// The processes with this word on their command line.
+fn naming(word: &Path) -> Vec<i32> {
+    let word = word.to_str().unwrap();
+    let numbers = fs::read_dir("/proc").unwrap().flatten();
+    let numbers = numbers.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let names = |pid: &i32| {
+        let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.split('\0').any(|given| given == word)
+    };
+    numbers.filter(names).collect()
+}
+
+#[test]
+fn what_a_dead_agent_was_copying_is_cleared_away_and_nothing_else() {
+    if as_postgres("what_a_dead_agent_was_copying_is_cleared_away_and_nothing_else") {
+        runtime().block_on(async {
+            let a = primary("m", 55_491).await;
+            let b = Node::new("n", 55_492);
+            let [dead, unmarked, named] =
+                ["data.new-7", "data.new-8", "data.new-mine"].map(|name| b.root.join(name));
+            for folder in [&dead, &unmarked, &named] {
+                fs::create_dir(folder).unwrap();
+                fs::write(folder.join("precious"), "x").unwrap();
+            }
+            for folder in [&dead, &named] {
+                fs::write(folder.join("primacy-making"), "").unwrap();
+            }
+            let copy = dead.join("data");
+            // Slow enough to be found at work; then the process that an agent's death ends is gone, and what that had
+            // started goes on.
+            let mut backup = Command::new(format!("{BIN}/pg_basebackup"));
+            backup.args(["-X", "stream", "--checkpoint=fast", "--max-rate=32k", "-U", "postgres", "-h"]);
+            backup.arg(a.root.join("run")).args(["-p", &a.port.to_string(), "-D"]).arg(&copy);
+            let mut backup = backup.stderr(Stdio::null()).spawn().unwrap();
+            let until = soon();
+            while naming(&copy).len() < 2 {
+                assert!(Instant::now() < until, "no process receives WAL");
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            backup.kill().unwrap();
+            backup.wait().unwrap();
+            let mut stranger = Command::new("sh");
+            let mut stranger =
+                stranger.args(["-c", "sleep 600; :"]).arg(&copy).process_group(0).spawn().unwrap();
+
+            b.postgres.clone_from(&a.upstream(), &json!({"copy": 2}), soon()).await.unwrap();
+            assert_eq!(naming(&copy), [stranger.id().cast_signed()], "only a stranger still names it");
+            assert!(!dead.exists() && unmarked.join("precious").exists() && named.join("precious").exists());
+            let left = fs::read_dir(&b.root).unwrap().flatten().map(|entry| entry.file_name());
+            let mut left: Vec<OsString> = left.collect();
+            left.sort();
+            assert_eq!(left, ["data", "data.new-8", "data.new-mine", "run"]);
+            drop(Command::new("kill").args(["--", &format!("-{}", stranger.id())]).status());
+            stranger.wait().unwrap();
+        });
+    }
+}
+
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
