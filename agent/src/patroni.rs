@@ -4,6 +4,7 @@ use crate::board::Seen;
 use crate::config::Settings;
 use crate::store::directory::{Contents, Member};
 use primacy_core::instance::Instance;
+use primacy_core::store::Beat;
 use primacy_core::{Lsn, Node, Role, Time};
 use serde_json::{Map, Value, json};
 
@@ -92,8 +93,8 @@ fn published_tags(tags: &Map<String, Value>) -> Map<String, Value> {
     kept.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
-/// `GET /patroni`, and the body of every health check.
-pub fn status(seen: &Seen, settings: &Settings, contents: &Contents, now: Time) -> Value {
+/// `GET /patroni`, and the body of every health check. `answered` is when the store last did, in seconds since 1970.
+pub fn status(seen: &Seen, settings: &Settings, answered: u64, now: Time) -> Value {
     let role = role(seen, now);
     let mut status = Map::new();
     let mut put = |field: &str, value: Value| drop(status.insert(field.to_owned(), value));
@@ -123,7 +124,7 @@ pub fn status(seen: &Seen, settings: &Settings, contents: &Contents, now: Time) 
     if let Some(why) = &seen.details.guard_weak {
         put("guard", json!(format!("weak: {why}")));
     }
-    put("dcs_last_seen", json!(contents.answered));
+    put("dcs_last_seen", json!(answered));
     let tags = published_tags(&settings.tags);
     if !tags.is_empty() {
         put("tags", Value::Object(tags));
@@ -148,20 +149,41 @@ fn xlog(seen: &Seen, end: Lsn, instance: Option<&Instance>) -> Value {
     }
 }
 
-/// Bytes between what the holder last published and what this member has.
-pub fn lag(node: &Node) -> u64 {
-    let end = node.view().beat.as_ref().map_or(0, |beat| beat.end.0);
-    end.saturating_sub(node.instance().data().map_or(0, |data| data.position.lsn.0))
+/// What the holder last said; none if that is older than its lease.
+fn heard(node: &Node, now: Time) -> Option<&Beat> {
+    let reign = node.view().reign.as_ref().filter(|reign| now < node.unchanged_since() + reign.ttl)?;
+    node.view().beat.as_deref().filter(|beat| beat.epoch == reign.epoch)
 }
 
-/// `GET /cluster`, and what the command line lists.
-pub fn cluster(scope: &str, contents: &Contents, optime: Lsn) -> Value {
-    let leader = contents.leader.as_ref().map(|(name, _)| name.as_str());
-    let members = contents.members.iter().map(|(name, member)| cluster_member(name, member, leader, optime));
+/// The end of the holder's WAL as it last said; none if that is long ago.
+pub fn end(node: &Node, now: Time) -> Option<Lsn> {
+    heard(node, now).map(|beat| beat.end)
+}
+
+/// Bytes between that and what this member has.
+pub fn lag(node: &Node, now: Time) -> Option<u64> {
+    let own = node.instance().data().map_or(0, |data| data.position.lsn.0);
+    Some(end(node, now)?.0.saturating_sub(own))
+}
+
+/// Who may be shown as the leader at `now`: this member by its own authority only, another one only for as long as it
+/// is heard of. What the store said once doesn't count (invariant I12).
+pub fn leader<'a>(node: &'a Node, contents: &'a Contents, now: Time) -> Option<&'a str> {
+    let me = node.config().me.as_str();
+    if node.is_primary(now) {
+        return Some(me);
+    }
+    let (name, _) = contents.leader.as_ref()?;
+    heard(node, now).filter(|_| name != me).map(|_| name.as_str())
+}
+
+/// `GET /cluster`, and what the command line lists. `end` is that of the leader's WAL, if known.
+pub fn cluster(scope: &str, contents: &Contents, leader: Option<&str>, end: Option<Lsn>) -> Value {
+    let members = contents.members.iter().map(|(name, member)| cluster_member(name, member, leader, end));
     json!({"members": members.collect::<Vec<_>>(), "scope": scope})
 }
 
-fn cluster_member(name: &str, member: &Member, leader: Option<&str>, optime: Lsn) -> Value {
+fn cluster_member(name: &str, member: &Member, leader: Option<&str>, end: Option<Lsn>) -> Value {
     let leads = leader == Some(name);
     let mut shown = Map::new();
     let mut put = |field: &str, value: Value| drop(shown.insert(field.to_owned(), value));
@@ -183,13 +205,76 @@ fn cluster_member(name: &str, member: &Member, leader: Option<&str>, optime: Lsn
     }
     if !leads {
         for (kind, field) in [("receive_", "receive_lsn"), ("replay_", "replay_lsn"), ("", "xlog_location")] {
-            let (text, lag) = match member.number(field) {
-                Some(lsn) => (json!(Lsn(lsn).to_string()), json!(optime.0.saturating_sub(lsn))),
-                None => (json!("unknown"), json!("unknown")),
-            };
-            put(&format!("{kind}lsn"), text);
-            put(&format!("{kind}lag"), lag);
+            let unknown = || json!("unknown");
+            let lsn = member.number(field);
+            let lag = lsn.zip(end).map(|(lsn, end)| json!(end.0.saturating_sub(lsn)));
+            put(&format!("{kind}lsn"), lsn.map_or_else(unknown, |lsn| json!(Lsn(lsn).to_string())));
+            put(&format!("{kind}lag"), lag.unwrap_or_else(unknown));
         }
     }
     Value::Object(shown)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use primacy_core::store::{News, Record, Reign};
+    use primacy_core::{Boot, Config, Epoch, Input, Nonce, Revision, Span, instance::Saved};
+    use std::sync::Arc;
+
+    const TTL: Span = Span::secs(5);
+
+    /// The view of `me` that has just heard a beat of `holder` at `heard`.
+    fn node(me: &str, holder: &str, heard: Time) -> Node {
+        let mut node = Node::new(Arc::new(Config::new(me.into(), TTL)), Boot(1), Saved::default());
+        let reign = Reign {
+            epoch: Epoch(3),
+            holder: holder.into(),
+            boot: Boot(7),
+            nonce: Nonce(9),
+            ttl: TTL,
+            released: None,
+        };
+        let records = vec![Record::Reign(reign), Record::Beat(Beat { epoch: Epoch(3), end: Lsn(1_000) })];
+        drop(node.handle(heard, Input::News(News::Changed(Revision(5), records))));
+        node
+    }
+
+    fn contents(leader: &str) -> Contents {
+        let mut contents = Contents { leader: Some((leader.to_owned(), None)), ..Contents::default() };
+        for name in ["a", "b"] {
+            contents.see_member(name, br#"{"state": "running", "xlog_location": 400}"#);
+        }
+        contents
+    }
+
+    #[test]
+    fn a_leader_is_named_only_while_it_is_heard_of() {
+        let (heard, contents) = (Time(1_000_000), contents("a"));
+        let other = node("b", "a", heard);
+        let last = Time(heard.0 + TTL.0 - 1);
+        assert_eq!(leader(&other, &contents, last), Some("a"));
+        assert_eq!(leader(&other, &contents, heard + TTL), None);
+        // Of itself it knows better than the store.
+        assert_eq!(leader(&node("a", "a", heard), &contents, last), None);
+    }
+
+    #[test]
+    fn a_lag_behind_nobody_is_unknown() {
+        let (heard, contents) = (Time(1_000_000), contents("a"));
+        let node = node("b", "a", heard);
+        assert_eq!(lag(&node, heard), Some(1_000));
+        assert_eq!(lag(&node, heard + TTL), None);
+        let shown = |now: Time| {
+            let cluster = cluster("x", &contents, leader(&node, &contents, now), end(&node, now));
+            let members = cluster["members"].as_array().cloned().unwrap_or_default();
+            members
+                .into_iter()
+                .map(|member| (member["role"].clone(), member["lag"].clone()))
+                .collect::<Vec<_>>()
+        };
+        let replica = |lag: Value| (json!("replica"), lag);
+        assert_eq!(shown(heard), [(json!("leader"), Value::Null), replica(json!(600))]);
+        assert_eq!(shown(heard + TTL), [replica(json!("unknown")), replica(json!("unknown"))]);
+    }
 }

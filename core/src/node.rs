@@ -182,6 +182,11 @@ impl Node {
         &self.view
     }
 
+    /// Since when reign and beat are unchanged, as far as it has seen.
+    pub fn unchanged_since(&self) -> Time {
+        self.seen
+    }
+
     /// What it knows of the local instance.
     pub fn instance(&self) -> &Instance {
         &self.instance

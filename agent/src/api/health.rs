@@ -18,8 +18,8 @@ pub struct Facts {
     pub running: bool,
     /// It streams.
     pub streaming: bool,
-    /// How far it is behind.
-    pub lag_bytes: u64,
+    /// How far it is behind, if somebody has said lately where the end is.
+    pub lag_bytes: Option<u64>,
     /// The bound on that, where none is asked for.
     pub lag_bytes_max: u64,
     /// As configured.
@@ -35,7 +35,7 @@ impl Facts {
             replica: matches!(instance, Some(Instance::Standby { .. })),
             running: patroni::state(seen) == "running",
             streaming: matches!(instance, Some(Instance::Standby { streaming: true, .. })),
-            lag_bytes: seen.node.as_ref().map_or(0, patroni::lag),
+            lag_bytes: seen.node.as_ref().and_then(|node| patroni::lag(node, now)),
             lag_bytes_max: settings.core.lag_bytes_max,
             tags: settings.tags.clone(),
         }
@@ -63,7 +63,7 @@ impl Facts {
     /// `GET /readiness`.
     pub fn ready(&self, query: &[(String, String)]) -> bool {
         self.primary
-            || (self.running && self.streaming && self.lag_bytes <= lag_max(query, self.lag_bytes_max))
+            || (self.running && self.streaming && self.is_within(lag_max(query), Some(self.lag_bytes_max)))
     }
 
     fn is_fit_replica(&self, query: &[(String, String)]) -> bool {
@@ -72,9 +72,18 @@ impl Facts {
         self.replica
             && self.running
             && self.tags.get("noloadbalance") != Some(&Value::Bool(true))
-            && self.lag_bytes <= lag_max(query, u64::MAX)
+            && self.is_within(lag_max(query), None)
             && state.is_none_or(|state| (state == "streaming") == self.streaming)
             && self.has_tags(query)
+    }
+
+    /// An unknown lag is too much for a bound that is asked for; but a store that is down doesn't make standbys
+    /// unreadable by itself.
+    fn is_within(&self, asked: Option<u64>, usual: Option<u64>) -> bool {
+        match (self.lag_bytes, asked) {
+            (Some(lag), _) => asked.or(usual).is_none_or(|bound| lag <= bound),
+            (None, asked) => asked.is_none(),
+        }
     }
 
     /// Each `tag_NAME=VALUE` must be met.
@@ -89,11 +98,9 @@ impl Facts {
 }
 
 /// The bound of `lag=`; what can't be read is no bound that could be met.
-fn lag_max(query: &[(String, String)], default: u64) -> u64 {
-    match query.iter().find(|(name, _)| name == "lag") {
-        Some((_, text)) => bytes(text).unwrap_or(0),
-        None => default,
-    }
+fn lag_max(query: &[(String, String)]) -> Option<u64> {
+    let (_, text) = query.iter().find(|(name, _)| name == "lag")?;
+    Some(bytes(text).unwrap_or(0))
 }
 
 /// A number of bytes, or one with a unit of PostgreSQL's.
@@ -130,7 +137,7 @@ mod tests {
             replica: true,
             running: true,
             streaming: true,
-            lag_bytes: 2048,
+            lag_bytes: Some(2048),
             lag_bytes_max: 1 << 20,
             tags,
             ..Facts::default()
@@ -195,5 +202,15 @@ mod tests {
         assert!(primary().ready(&[]) && replica().ready(&[]));
         assert!(!replica().ready(&query("lag=1")));
         assert!(!Facts { streaming: false, ..replica() }.ready(&[]));
+    }
+
+    #[test]
+    fn an_unknown_lag_is_too_much_only_for_who_asks() {
+        let facts = Facts { lag_bytes: None, ..replica() };
+        assert!(facts.healthy("/replica", &[]) && facts.ready(&[]));
+        let bound = query("lag=1TB");
+        assert!(!facts.healthy("/replica", &bound) && !facts.ready(&bound));
+        let behind = Facts { lag_bytes: Some(1 << 21), ..replica() };
+        assert!(behind.healthy("/replica", &bound) && behind.ready(&bound) && !behind.ready(&[]));
     }
 }

@@ -4,7 +4,7 @@ mod health;
 mod serve;
 mod switchover;
 
-use crate::board::Board;
+use crate::board::{Board, Seen};
 use crate::clock::{duration, now};
 use crate::config::Settings;
 use crate::patroni;
@@ -14,7 +14,7 @@ use axum::extract::{Query, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use health::Facts;
-use primacy_core::{Node, Span};
+use primacy_core::{Node, Span, Time};
 use serde_json::Value;
 pub use serve::start;
 use std::sync::Arc;
@@ -103,7 +103,10 @@ impl Api {
         match segment {
             "patroni" => Answer::json(StatusCode::OK, &self.status()),
             "cluster" => Answer::json(StatusCode::OK, &self.cluster()),
-            "history" => Answer::json(StatusCode::OK, &Value::Array(self.directory.look().history.clone())),
+            "history" => {
+                let history = self.directory.look().history.clone();
+                Answer::json(StatusCode::OK, &Value::Array(history))
+            }
             "liveness" => Answer::code(self.liveness()),
             "readiness" => Answer::code(code(self.facts().ready(query))),
             _ => {
@@ -138,17 +141,26 @@ impl Api {
     fn health(&self, path: &str, query: &[(String, String)]) -> (StatusCode, Value) {
         let (now, seen) = (now(), self.board.look().clone());
         let healthy = Facts::at(now, &seen, &self.settings).healthy(path, query);
-        (code(healthy), patroni::status(&seen, &self.settings, &self.directory.look(), now))
+        (code(healthy), self.status_of(&seen, now))
     }
 
     fn status(&self) -> Value {
         let seen = self.board.look().clone();
-        patroni::status(&seen, &self.settings, &self.directory.look(), now())
+        self.status_of(&seen, now())
+    }
+
+    fn status_of(&self, seen: &Seen, now: Time) -> Value {
+        // Nothing is kept locked for longer than a copy takes: the thread that keeps the lease may want it.
+        let answered = self.directory.look().answered;
+        patroni::status(seen, &self.settings, answered, now)
     }
 
     fn cluster(&self) -> Value {
-        let end = self.board.look().node.as_ref().and_then(|node| Some(node.view().beat.as_ref()?.end));
-        patroni::cluster(&self.settings.scope, &self.directory.look(), end.unwrap_or_default())
+        let (now, node) = (now(), self.board.look().node.clone());
+        let contents = self.directory.look().clone();
+        let leader = node.as_ref().and_then(|node| patroni::leader(node, &contents, now));
+        let end = node.as_ref().and_then(|node| patroni::end(node, now));
+        patroni::cluster(&self.settings.scope, &contents, leader, end)
     }
 
     /// Whether the loop runs.

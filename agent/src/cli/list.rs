@@ -41,7 +41,8 @@ const COLUMNS: [&str; 10] = [
 
 /// A map for each member, with patronictl's names. Lags are in megabytes.
 fn rows(scope: &str, found: &Found, order: Order) -> Vec<Value> {
-    let cluster = patroni::cluster(scope, &found.contents, found.end);
+    let leader = found.contents.leader.as_ref().map(|(name, _)| name.as_str());
+    let cluster = patroni::cluster(scope, &found.contents, leader, Some(found.end));
     let mut members = cluster["members"].as_array().cloned().unwrap_or_default();
     let leads = |member: &Value| member["role"] == "leader";
     if order == Order::LeaderFirst {
