@@ -105,8 +105,9 @@ async fn all(pipe: Option<impl AsyncRead + Unpin>) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The kernel kills the program when the thread that started it ends: the agent's only one, so when the agent ends in
-/// whatever way. What the program has started itself is found by the next agent.
+/// The kernel kills the program when the thread that started it ends. Orders are carried out on the agent's first
+/// thread, so that is when the agent ends, in whatever way. What the program has started itself goes on, and is found
+/// before another copy is made.
 fn die_with_this_thread(command: &mut Command) {
     let parent = getpid();
     let arrange = move || {
