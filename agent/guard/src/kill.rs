@@ -83,17 +83,36 @@ impl Instance {
             if let Some(group) = &self.group {
                 cgroup::kill(group);
             }
+            self.kill_descendants();
             let left = self.seen();
             if left.is_empty() {
                 return true;
             }
             for (pid, seen) in left {
-                kill_one(pid, seen);
+                kill_one(pid, |now| now.started == seen.started);
             }
             if crate::now_us() >= until {
                 return false;
             }
             std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// What descends from the parent is found without a search of all processes, which may take nearly as long as there
+    /// is for killing where there are thousands.
+    fn kill_descendants(&self) {
+        let Some(top) = self.parent else { return };
+        let mut family = vec![(top, top)];
+        let mut next = 0;
+        while next < family.len() {
+            let (parent, _) = family[next];
+            family.extend(children_of(parent).into_iter().map(|child| (child, parent)));
+            next += 1;
+        }
+        // Children first, while they still have the parent by which they are known. Whoever has lost it is a child of
+        // the top.
+        for (pid, parent) in family.into_iter().skip(1).rev() {
+            kill_one(pid, |now| now.parent == parent || now.parent == top);
         }
     }
 
@@ -108,12 +127,12 @@ impl Instance {
     }
 }
 
-/// Kills the process of this number if it is still the one that was seen.
-fn kill_one(number: i32, seen: Seen) {
+/// Kills the process of this number if it is still the one that was meant.
+fn kill_one(number: i32, is_it: impl FnOnce(&Seen) -> bool) {
     let Some(pid) = Pid::from_raw(number) else { return };
     // The handle means whoever has the number now, for ever; then it is checked who that is.
     let Ok(handle) = pidfd_open(pid, PidfdFlags::empty()) else { return };
-    if see(number).is_some_and(|now| now.started == seen.started) {
+    if see(number).is_some_and(|now| is_it(&now)) {
         // It may have ended meanwhile; whoever is left is looked at again.
         pidfd_send_signal(&handle, Signal::KILL).unwrap_or_default();
     }
@@ -121,6 +140,15 @@ fn kill_one(number: i32, seen: Seen) {
 
 fn own_pid() -> i32 {
     std::process::id().cast_signed()
+}
+
+/// The children of all its threads.
+fn children_of(pid: i32) -> Vec<i32> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let lists = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
+    lists
+        .flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
+        .collect()
 }
 
 fn all_processes() -> BTreeMap<i32, Seen> {
@@ -143,9 +171,10 @@ fn parse_stat(stat: &str) -> Option<Seen> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Instance, Seen, kill_one, parse_stat, see};
+    use super::{Instance, children_of, kill_one, parse_stat, see};
     use std::path::Path;
     use std::process::{Command, Stdio};
+    use std::time::{Duration, Instant};
 
     #[test]
     fn a_name_with_brackets_does_not_confuse() {
@@ -163,7 +192,7 @@ mod tests {
             Command::new("sleep").arg("60").current_dir(&here).stdout(Stdio::null()).spawn().unwrap();
         let instance = Instance::new(&here, None);
         assert_eq!(instance.processes(), Vec::<i32>::new());
-        assert!(instance.kill(std::time::Duration::from_millis(50)));
+        assert!(instance.kill(Duration::from_millis(50)));
         assert_eq!(stranger.try_wait().unwrap(), None);
         stranger.kill().unwrap();
         stranger.wait().unwrap();
@@ -174,11 +203,37 @@ mod tests {
         let mut stranger = Command::new("sleep").arg("60").spawn().unwrap();
         let pid = stranger.id().cast_signed();
         let real = see(pid).unwrap();
-        kill_one(pid, Seen { started: real.started - 1, ..real });
-        std::thread::sleep(std::time::Duration::from_millis(20));
+        kill_one(pid, |now| now.started == real.started - 1);
+        std::thread::sleep(Duration::from_millis(20));
         assert_eq!(stranger.try_wait().unwrap(), None);
-        kill_one(pid, real);
+        kill_one(pid, |now| now.started == real.started);
         assert!(!stranger.wait().unwrap().success());
+    }
+
+    #[test]
+    fn what_descends_from_the_parent_is_killed_without_a_search() {
+        let script = "sleep 60 & sh -c 'sleep 60; :' & wait; exit 7";
+        let mut parent = Command::new("sh").args(["-c", script]).spawn().unwrap();
+        let top = parent.id().cast_signed();
+        let family = || -> Vec<i32> {
+            children_of(top)
+                .into_iter()
+                .flat_map(|child| [vec![child], children_of(child)].concat())
+                .collect()
+        };
+        let until = Instant::now() + Duration::from_secs(30);
+        while family().len() < 3 {
+            assert!(Instant::now() < until, "{:?}", family());
+        }
+        let family = family();
+        let instance = Instance { parent: Some(top), ..Instance::new(Path::new("/nowhere"), None) };
+        instance.kill_descendants();
+        assert_eq!(parent.wait().unwrap().code(), Some(7), "the parent itself is let be");
+        let alive = |pid: &i32| see(*pid).is_some_and(|seen| !seen.zombie);
+        // Whoever is killed dies when it is next to run.
+        while family.iter().any(alive) {
+            assert!(Instant::now() < until, "{family:?}");
+        }
     }
 
     #[test]
