@@ -69,6 +69,7 @@ async fn run(mut settings: Settings) -> anyhow::Result<()> {
     settings.postgres.data_dir = place::resolve(&settings.postgres.data_dir)?;
     let run_dir = place::run_dir(&settings.postgres.data_dir)?;
     let _lock = place::lock(&run_dir)?;
+    place::check_socket(&run_dir, settings.postgres.port)?;
     let settings = Arc::new(settings);
     let listen = settings.rest.listen.to_string();
     let listener =

@@ -49,6 +49,36 @@ pub fn run_dir(data_dir: &Path) -> anyhow::Result<PathBuf> {
     Ok(run_dir)
 }
 
+/// PostgreSQL's socket lies in the run directory, and the kernel takes no longer names.
+pub fn check_socket(run_dir: &Path, port: u16) -> anyhow::Result<()> {
+    const LONGEST: usize = 107;
+    let socket = run_dir.join(format!(".s.PGSQL.{port}"));
+    let length = socket.as_os_str().len();
+    if length > LONGEST {
+        bail!(
+            "postgresql.data_dir: use a shorter path: PostgreSQL's socket {} would have {length} bytes, and \
+             {LONGEST} are possible",
+            socket.display()
+        );
+    }
+    Ok(())
+}
+
+/// Whether all of PostgreSQL's programs that the agent runs are there.
+pub fn check_programs(bin_dir: &Path) -> anyhow::Result<()> {
+    const NEEDED: [&str; 5] = ["postgres", "initdb", "pg_basebackup", "pg_controldata", "pg_waldump"];
+    let missing: Vec<&str> = NEEDED.into_iter().filter(|name| !bin_dir.join(name).is_file()).collect();
+    if !missing.is_empty() {
+        bail!(
+            "postgresql.bin_dir: no {} in {}: name the folder of PostgreSQL's server programs, such as \
+             /usr/lib/postgresql/15/bin",
+            missing.join(", "),
+            bin_dir.display()
+        );
+    }
+    Ok(())
+}
+
 fn make(dir: &Path) -> anyhow::Result<()> {
     DirBuilder::new()
         .recursive(true)
@@ -107,6 +137,30 @@ mod tests {
         assert!(refusal(Path::new("/")).contains("no place"));
         assert!(refusal(&dir.join("pg/..")).contains("no place"));
         assert!(refusal(Path::new("/proc")).contains("use a folder below it"));
+        std::fs::remove_dir_all(dir).expect("the scratch folder");
+    }
+
+    #[test]
+    fn a_socket_has_a_name_that_the_kernel_takes() {
+        for (length, fits) in [(93, true), (94, false)] {
+            let run_dir = PathBuf::from(format!("/{}", "a".repeat(length - 1)));
+            let socket = run_dir.join(".s.PGSQL.5432");
+            assert_eq!(check_socket(&run_dir, 5432).is_ok(), fits, "{length}");
+            let address = std::os::unix::net::SocketAddr::from_pathname(socket);
+            assert_eq!(address.is_ok(), fits, "{length}, says the kernel's structure");
+        }
+    }
+
+    #[test]
+    fn all_programs_must_be_there() {
+        let dir = scratch("programs");
+        for name in ["postgres", "initdb", "pg_controldata", "pg_waldump"] {
+            std::fs::write(dir.join(name), "").expect("a program");
+        }
+        let refusal = check_programs(&dir).expect_err("one is missing").to_string();
+        assert!(refusal.starts_with("postgresql.bin_dir: no pg_basebackup in "), "{refusal}");
+        std::fs::write(dir.join("pg_basebackup"), "").expect("a program");
+        check_programs(&dir).expect("all are there");
         std::fs::remove_dir_all(dir).expect("the scratch folder");
     }
 

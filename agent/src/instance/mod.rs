@@ -12,6 +12,7 @@ mod saved;
 use crate::board::{Board, Details};
 use crate::clock::{BootClock, instant, now};
 use crate::config::Settings;
+use crate::place;
 use crate::store::directory::Directory;
 use anyhow::Context;
 use below::Below;
@@ -453,6 +454,7 @@ fn postgres_settings(settings: &Settings, run_dir: PathBuf) -> anyhow::Result<pr
             find_bin_dir().context("postgresql.bin_dir: not given, and there is no initdb on the PATH")?
         }
     };
+    place::check_programs(&bin_dir)?;
     Ok(primacy_postgres::Settings {
         name: settings.name.to_string(),
         scope: settings.scope.clone(),
