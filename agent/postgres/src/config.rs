@@ -48,7 +48,7 @@ impl Postgres {
     pub fn write_config(&self) -> Result<(), Error> {
         let dir = &self.settings.data_dir;
         let (base, main) = (dir.join(BASE), dir.join("postgresql.conf"));
-        if !base.exists() {
+        if !files::is_there(&base)? {
             fs::rename(&main, &base).map_err(Error::io("keep the old postgresql.conf"))?;
         }
         files::replace(&main, self.settings.main_conf().as_bytes())?;
@@ -60,7 +60,7 @@ impl Postgres {
     /// What `ALTER SYSTEM` may have said about recovery doesn't count; every other line stays.
     fn clean_auto_conf(&self) -> Result<(), Error> {
         let path = self.settings.data_dir.join("postgresql.auto.conf");
-        let Ok(text) = fs::read_to_string(&path) else { return Ok(()) };
+        let Some(text) = files::read(&path)? else { return Ok(()) };
         let kept: Vec<&str> = text.lines().filter(|line| !is_about_recovery(line)).collect();
         if kept.len() == text.lines().count() {
             return Ok(());

@@ -65,10 +65,10 @@ impl Postgres {
         if is_empty(dir)? {
             return Ok(Found::Absent);
         }
-        let Ok(version) = fs::read_to_string(dir.join("PG_VERSION")) else {
+        let Some(version) = files::read(&dir.join("PG_VERSION"))? else {
             return Ok(Found::Foreign(Foreign::NotPostgres));
         };
-        if !dir.join("global/pg_control").exists() {
+        if !files::is_there(&dir.join("global/pg_control"))? {
             return Ok(Found::Incomplete("there is no pg_control".to_owned()));
         }
         if version.trim() != self.major(by).await? {
@@ -80,8 +80,8 @@ impl Postgres {
             system_id: control.system_id,
             position,
             clean: control.clean,
-            signal: dir.join("standby.signal").exists(),
-            forks: self.settings.forks(position.timeline),
+            signal: files::is_there(&dir.join("standby.signal"))?,
+            forks: self.settings.forks(position.timeline)?,
         }))
     }
 

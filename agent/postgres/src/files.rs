@@ -25,6 +25,20 @@ pub(crate) fn sync_parent(path: &Path) -> Result<(), Error> {
     synced.map_err(Error::io(format!("sync {}", parent.display())))
 }
 
+/// Whether it is there. That it can't be looked at is no answer.
+pub(crate) fn is_there(path: &Path) -> Result<bool, Error> {
+    path.try_exists().map_err(Error::io(format!("look at {}", path.display())))
+}
+
+/// What is in it; none if it isn't there. That it can't be read is no answer.
+pub(crate) fn read(path: &Path) -> Result<Option<String>, Error> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(why) => Err(Error::Io { what: format!("read {}", path.display()), why }),
+    }
+}
+
 /// Removes a file; that it isn't there is no error.
 pub(crate) fn remove(path: &Path) -> Result<(), Error> {
     match fs::remove_file(path) {

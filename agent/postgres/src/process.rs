@@ -5,7 +5,7 @@ use crate::sql::Standing;
 use crate::{Error, Instant, Position, Postgres, Runner, Upstream, files};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::time::{sleep, timeout_at};
 
@@ -140,14 +140,11 @@ impl Postgres {
         }
         let mut clear_since: Option<Instant> = None;
         loop {
+            let clear = !self.has_walreceiver()?;
             match clear_since {
-                Some(since) if self.has_walreceiver() || Instant::now() < since + APART => {
-                    if self.has_walreceiver() {
-                        clear_since = None;
-                    }
-                }
-                Some(_) => break,
-                None => clear_since = (!self.has_walreceiver()).then(Instant::now),
+                Some(since) if clear && Instant::now() >= since + APART => break,
+                Some(_) if clear => {}
+                Some(_) | None => clear_since = clear.then(Instant::now),
             }
             wait(by, "stop the walreceiver").await?;
         }
@@ -155,13 +152,15 @@ impl Postgres {
     }
 
     /// A child of the postmaster that is a walreceiver, by the title PostgreSQL gives its processes.
-    fn has_walreceiver(&self) -> bool {
-        let Some(postmaster) = self.postmaster() else { return false };
-        let children = fs::read_to_string(format!("/proc/{postmaster}/task/{postmaster}/children"));
-        let children = children.unwrap_or_default();
+    fn has_walreceiver(&self) -> Result<bool, Error> {
+        let none = || Error::Unfit("no postmaster runs".to_owned());
+        let postmaster = self.postmaster().ok_or_else(none)?;
+        let children = files::read(Path::new(&format!("/proc/{postmaster}/task/{postmaster}/children")))?;
+        let children = children.ok_or_else(none)?;
+        // One that has ended meanwhile is none any more.
         let mut titles =
             children.split_whitespace().filter_map(|pid| fs::read(format!("/proc/{pid}/cmdline")).ok());
-        titles.any(|title| String::from_utf8_lossy(&title).contains("walreceiver"))
+        Ok(titles.any(|title| String::from_utf8_lossy(&title).contains("walreceiver")))
     }
 
     /// Promotes onto just this timeline.
@@ -176,7 +175,7 @@ impl Postgres {
         for between in probe.position.timeline + 1..timeline {
             let name = format!("pg_wal/{between:08X}.history");
             let path = self.settings.data_dir.join(name);
-            if !path.exists() {
+            if !files::is_there(&path)? {
                 files::replace(&path, b"")?;
             }
         }

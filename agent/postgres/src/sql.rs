@@ -6,6 +6,7 @@ use crate::control::parse_lsn;
 use crate::wal::Forks;
 use crate::{Error, Instant, Position, Postgres};
 use std::collections::BTreeMap;
+use std::str::FromStr;
 use tokio::time::timeout_at;
 use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
 
@@ -59,39 +60,41 @@ impl Postgres {
     /// Asks a running server how it stands.
     ///
     /// # Errors
-    /// If it takes no connection or doesn't answer by the deadline.
+    /// If it takes no connection or doesn't answer by the deadline, or its history can't be read.
     pub async fn probe(&self, by: Instant) -> Result<Probe, Error> {
         let row = self.row("look at the server", QUESTION, by).await?;
-        self.standing(&row)
-            .ok_or_else(|| Error::Unfit("the server says something unknown about itself".to_owned()))
+        let row: Vec<Option<&str>> = row.iter().map(Option::as_deref).collect();
+        let row = row.try_into().map_err(|_| unknown())?;
+        self.standing(row)
     }
 
-    fn standing(&self, row: &[Option<String>]) -> Option<Standing> {
-        let text = |at: usize| row.get(at).and_then(Option::as_deref);
-        let in_recovery = text(1)? == "t";
-        let replayed = parse_lsn(text(3)?)?;
-        let segment: u64 = text(9)?.parse().ok()?;
+    fn standing(&self, row: [Option<&str>; 10]) -> Result<Standing, Error> {
+        let [system, recovery, received, replayed, timeline, streams, followers, version, started, segment] =
+            row;
+        let in_recovery = recovery.ok_or_else(unknown)? == "t";
+        let replayed = replayed.and_then(parse_lsn).ok_or_else(unknown)?;
+        let segment: u64 = number(segment)?;
         // After a restart nothing has been received yet, and when streaming resumes it is said to begin at the start
         // of a segment: both lie below what is there.
-        let lsn = text(2).and_then(parse_lsn).map_or(replayed, |received| received.max(replayed));
-        let timeline = match text(4) {
-            Some(number) => number.parse().ok()?,
+        let lsn = received.and_then(parse_lsn).map_or(replayed, |received| received.max(replayed));
+        let timeline = match timeline {
+            Some(_) => number(timeline)?,
             None => self.settings.timeline_at(lsn, segment)?,
         };
-        let followers = text(6).unwrap_or_default().lines().filter_map(|line| {
+        let followers = followers.unwrap_or_default().lines().filter_map(|line| {
             let (name, lsn) = line.rsplit_once('=')?;
             Some((name.to_owned(), parse_lsn(lsn)?))
         });
-        Some(Standing {
-            system_id: text(0)?.parse::<i64>().ok()?.cast_unsigned(),
+        Ok(Standing {
+            system_id: number::<i64>(system)?.cast_unsigned(),
             in_recovery,
             position: Position { timeline, lsn },
             replayed,
-            forks: self.settings.forks(timeline),
-            streaming: text(5) == Some("t"),
+            forks: self.settings.forks(timeline)?,
+            streaming: streams == Some("t"),
             followers: followers.collect(),
-            server_version: text(7)?.parse().ok()?,
-            started: text(8)?.to_owned(),
+            server_version: number(version)?,
+            started: started.ok_or_else(unknown)?.to_owned(),
         })
     }
 
@@ -207,4 +210,12 @@ impl Postgres {
         });
         Ok(client)
     }
+}
+
+fn number<N: FromStr>(text: Option<&str>) -> Result<N, Error> {
+    text.and_then(|text| text.parse().ok()).ok_or_else(unknown)
+}
+
+fn unknown() -> Error {
+    Error::Unfit("the server says something unknown about itself".to_owned())
 }

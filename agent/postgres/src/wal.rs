@@ -23,14 +23,8 @@ impl Settings {
     pub(crate) async fn wal_end(&self, control: &Control, by: Instant) -> Result<Position, Error> {
         let start = if control.clean { control.checkpoint } else { control.redo };
         let mut end = self.scan(start, control.segment, by).await?;
-        while let Some(next) = self.next_timeline(end, control.segment) {
-            let fork = self.forks(next).get(&next).map_or(end.lsn, |fork| fork.lsn);
-            let further = self.scan(Position { timeline: next, lsn: fork }, control.segment, by).await?;
-            end = if further.lsn > fork {
-                further
-            } else {
-                Position { timeline: next, lsn: end.lsn.max(fork) }
-            };
+        while let Some((next, fork)) = self.next_timeline(end, control.segment)? {
+            end = self.scan(Position { timeline: next, lsn: fork }, control.segment, by).await?;
         }
         Ok(end.max(control.recovery_end))
     }
@@ -145,33 +139,37 @@ impl Settings {
         Ok(u32::from_ne_bytes(owner) == timeline && u64::from_ne_bytes(address) == lsn)
     }
 
-    /// A timeline that left this one at or before its end, and of which there is WAL. The highest, if there are more.
-    fn next_timeline(&self, end: Position, segment: u64) -> Option<u32> {
-        let children = self.histories().into_iter().filter(|timeline| *timeline > end.timeline);
-        children
-            .filter(|child| {
-                let forks = self.forks(*child);
-                let fork =
-                    forks.get(child).filter(|fork| fork.timeline == end.timeline && fork.lsn <= end.lsn);
-                fork.is_some_and(|fork| self.has_segment(*child, fork.lsn, segment))
-            })
-            .max()
+    /// A timeline that left this one at or before its end, and of which there is WAL, and where it did. The highest, if
+    /// there are more.
+    fn next_timeline(&self, end: Position, segment: u64) -> Result<Option<(u32, u64)>, Error> {
+        for child in self.histories()?.into_iter().rev().filter(|timeline| *timeline > end.timeline) {
+            let fork = self.forks(child)?.get(&child).copied();
+            if let Some(fork) = fork.filter(|fork| fork.timeline == end.timeline && fork.lsn <= end.lsn)
+                && self.has_segment(child, fork.lsn, segment)?
+            {
+                return Ok(Some((child, fork.lsn)));
+            }
+        }
+        Ok(None)
     }
 
     /// The timeline of the byte before `lsn`: the highest that has a segment there and had begun before it.
-    pub(crate) fn timeline_at(&self, lsn: u64, segment: u64) -> Option<u32> {
+    pub(crate) fn timeline_at(&self, lsn: u64, segment: u64) -> Result<u32, Error> {
         let wanted = segment_suffix(lsn.saturating_sub(1), segment);
-        let names = self.wal_names().ok()?;
-        let timelines = names.iter().filter_map(|name| {
-            let (timeline, rest) = name.split_at_checked(8)?;
-            (rest == wanted).then(|| u32::from_str_radix(timeline, 16).ok())?
-        });
-        let begun = |timeline: &u32| self.forks(*timeline).get(timeline).is_none_or(|fork| fork.lsn < lsn);
-        timelines.filter(begun).max()
+        for name in self.wal_names()?.iter().rev() {
+            let Some((timeline, _)) = name.split_at_checked(8).filter(|(_, rest)| *rest == wanted) else {
+                continue;
+            };
+            let Ok(timeline) = u32::from_str_radix(timeline, 16) else { continue };
+            if self.forks(timeline)?.get(&timeline).is_none_or(|fork| fork.lsn < lsn) {
+                return Ok(timeline);
+            }
+        }
+        Err(Error::Unfit(format!("there is no WAL before {}", shown(lsn))))
     }
 
-    fn has_segment(&self, timeline: u32, lsn: u64, segment: u64) -> bool {
-        self.wal_dir().join(segment_name(timeline, lsn, segment)).exists()
+    fn has_segment(&self, timeline: u32, lsn: u64, segment: u64) -> Result<bool, Error> {
+        files::is_there(&self.wal_dir().join(segment_name(timeline, lsn, segment)))
     }
 
     fn wal_dir(&self) -> PathBuf {
@@ -186,12 +184,11 @@ impl Settings {
         Ok(entries.into_iter().filter_map(|entry| entry.file_name().into_string().ok()).collect())
     }
 
-    /// The timelines that have a history file with something in it.
-    fn histories(&self) -> Vec<u32> {
-        let Ok(names) = self.wal_names() else { return Vec::new() };
-        let numbers =
-            names.iter().filter_map(|name| u32::from_str_radix(name.strip_suffix(".history")?, 16).ok());
-        numbers.filter(|timeline| self.forks(*timeline).len() > 1).collect()
+    /// The timelines that have a history file, in order.
+    fn histories(&self) -> Result<Vec<u32>, Error> {
+        let names = self.wal_names()?;
+        let numbers = names.iter().filter_map(|name| name.strip_suffix(".history"));
+        Ok(numbers.filter_map(|number| u32::from_str_radix(number, 16).ok()).collect())
     }
 
     /// Removes the empty history files above all others: a promotion put them there that was then cut short. Recovery
@@ -212,9 +209,9 @@ impl Settings {
     }
 
     /// What a timeline's history file says; without one, that it is the first.
-    pub(crate) fn forks(&self, timeline: u32) -> Forks {
-        let path = self.wal_dir().join(format!("{timeline:08X}.history"));
-        history(timeline, &fs::read_to_string(path).unwrap_or_default())
+    pub(crate) fn forks(&self, timeline: u32) -> Result<Forks, Error> {
+        let text = files::read(&self.wal_dir().join(format!("{timeline:08X}.history")))?;
+        Ok(history(timeline, &text.unwrap_or_default()))
     }
 }
 

@@ -491,8 +491,8 @@ fn naming(word: &Path) -> Vec<i32> {
 fn what_a_dead_agent_was_copying_is_cleared_away_and_nothing_else() {
     if as_postgres("what_a_dead_agent_was_copying_is_cleared_away_and_nothing_else") {
         runtime().block_on(async {
-            let a = primary("m", 55_491).await;
-            let b = Node::new("n", 55_492);
+            let a = primary("m").await;
+            let b = Node::new("n");
             let [dead, unmarked, named] =
                 ["data.new-7", "data.new-8", "data.new-mine"].map(|name| b.root.join(name));
             for folder in [&dead, &unmarked, &named] {
@@ -529,6 +529,34 @@ fn what_a_dead_agent_was_copying_is_cleared_away_and_nothing_else() {
             assert_eq!(left, ["data", "data.new-8", "data.new-mine", "run"]);
             drop(Command::new("kill").args(["--", &format!("-{}", stranger.id())]).status());
             stranger.wait().unwrap();
+        });
+    }
+}
+
+#[test]
+fn what_can_not_be_read_is_no_fact() {
+    if as_postgres("what_can_not_be_read_is_no_fact") {
+        runtime().block_on(async {
+            let a = primary("o").await;
+            let b = standby("p", &a).await;
+            b.postgres.close_sources(soon()).await.unwrap();
+            b.postgres.promote(2, soon()).await.unwrap();
+            let data = b.root.join("data");
+            let hidden = |name: &str, mode| {
+                fs::set_permissions(data.join(name), fs::Permissions::from_mode(mode)).unwrap();
+            };
+            hidden("pg_wal/00000002.history", 0o000);
+            let why = b.postgres.probe(soon()).await.unwrap_err().to_string();
+            assert!(why.contains("00000002.history"), "{why}");
+            b.runner.kill_all().await.unwrap();
+            let names = [("pg_wal/00000002.history", 0o600), ("PG_VERSION", 0o600), ("global", 0o700)];
+            for (name, mode) in names {
+                hidden(name, 0o000);
+                let why = b.postgres.inspect(soon()).await.unwrap_err().to_string();
+                assert!(why.contains(name), "{why}");
+                hidden(name, mode);
+            }
+            assert_eq!(b.found().await.position.timeline, 2);
         });
     }
 }

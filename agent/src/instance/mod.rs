@@ -218,7 +218,8 @@ impl Local {
             saved::store(&self.run_dir, &highest).map_err(|why| failed("save the highest epoch", &why))?;
         }
         let data_dir = &self.settings.postgres.data_dir;
-        if order.op.replaces() || !data_dir.join("PG_VERSION").exists() {
+        let has_data = data_dir.join("PG_VERSION").try_exists();
+        if order.op.replaces() || !has_data.map_err(|why| failed("look at the data directory", &why))? {
             return Ok(());
         }
         let known = saved::read(data_dir).map_err(|why| failed("read what was saved", &why))?;
