@@ -65,21 +65,18 @@ impl Postgres {
         let row = self.row("look at the server", QUESTION, by).await?;
         let row: Vec<Option<&str>> = row.iter().map(Option::as_deref).collect();
         let row = row.try_into().map_err(|_| unknown())?;
-        self.standing(row)
+        self.standing(row, by).await
     }
 
-    fn standing(&self, row: [Option<&str>; 10]) -> Result<Standing, Error> {
+    async fn standing(&self, row: [Option<&str>; 10], by: Instant) -> Result<Standing, Error> {
         let [system, recovery, received, replayed, timeline, streams, followers, version, started, segment] =
             row;
         let in_recovery = recovery.ok_or_else(unknown)? == "t";
         let replayed = replayed.and_then(parse_lsn).ok_or_else(unknown)?;
         let segment: u64 = number(segment)?;
-        // After a restart nothing has been received yet, and when streaming resumes it is said to begin at the start
-        // of a segment: both lie below what is there.
-        let lsn = received.and_then(parse_lsn).map_or(replayed, |received| received.max(replayed));
-        let timeline = match timeline {
-            Some(_) => number(timeline)?,
-            None => self.settings.timeline_at(lsn, segment)?,
+        let position = match timeline {
+            Some(_) => Position { timeline: number(timeline)?, lsn: replayed },
+            None => self.held(received.and_then(parse_lsn), replayed, segment, by).await?,
         };
         let followers = followers.unwrap_or_default().lines().filter_map(|line| {
             let (name, lsn) = line.rsplit_once('=')?;
@@ -88,14 +85,34 @@ impl Postgres {
         Ok(Standing {
             system_id: number::<i64>(system)?.cast_unsigned(),
             in_recovery,
-            position: Position { timeline, lsn },
+            position,
             replayed,
-            forks: self.settings.forks(timeline)?,
+            forks: self.settings.forks(position.timeline)?,
             streaming: streams == Some("t"),
             followers: followers.collect(),
             server_version: number(version)?,
             started: started.ok_or_else(unknown)?.to_owned(),
         })
+    }
+
+    /// How far the WAL of a standby goes.
+    ///
+    /// When streaming resumes it is said to begin at the start of a segment, which lies below what is there and
+    /// replayed. Before it does, after a restart, nothing is said, and what is there may not be replayed yet: the files
+    /// tell. Nothing writes to them then.
+    async fn held(
+        &self,
+        received: Option<u64>,
+        replayed: u64,
+        segment: u64,
+        by: Instant,
+    ) -> Result<Position, Error> {
+        let lsn = received.map_or(replayed, |received| received.max(replayed));
+        let known = Position { timeline: self.settings.timeline_at(lsn, segment)?, lsn };
+        match received {
+            Some(_) => Ok(known),
+            None => self.settings.wal_end_from(known, segment, by).await,
+        }
     }
 
     /// Whether it takes connections.

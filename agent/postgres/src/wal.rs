@@ -22,11 +22,21 @@ impl Settings {
     /// The end of the last complete record, on the last timeline that it goes on to.
     pub(crate) async fn wal_end(&self, control: &Control, by: Instant) -> Result<Position, Error> {
         let start = if control.clean { control.checkpoint } else { control.redo };
-        let mut end = self.scan(start, control.segment, by).await?;
-        while let Some((next, fork)) = self.next_timeline(end, control.segment)? {
-            end = self.scan(Position { timeline: next, lsn: fork }, control.segment, by).await?;
+        self.wal_end_from(start, control.segment, by).await.map(|end| end.max(control.recovery_end))
+    }
+
+    /// The same, for the WAL from `start` on.
+    pub(crate) async fn wal_end_from(
+        &self,
+        start: Position,
+        segment: u64,
+        by: Instant,
+    ) -> Result<Position, Error> {
+        let mut end = self.scan(start, segment, by).await?;
+        while let Some((next, fork)) = self.next_timeline(end, segment)? {
+            end = self.scan(Position { timeline: next, lsn: fork }, segment, by).await?;
         }
-        Ok(end.max(control.recovery_end))
+        Ok(end)
     }
 
     /// The end of the last complete record on this timeline, from `start` on.

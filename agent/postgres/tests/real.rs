@@ -534,6 +534,27 @@ fn what_a_dead_agent_was_copying_is_cleared_away_and_nothing_else() {
 }
 
 #[test]
+fn a_restarted_standby_counts_what_it_has_not_replayed_yet() {
+    if as_postgres("a_restarted_standby_counts_what_it_has_not_replayed_yet") {
+        runtime().block_on(async {
+            let a = primary("o").await;
+            let b = standby("p", &a).await;
+            b.run_sql("ALTER SYSTEM SET recovery_min_apply_delay = '1h'").await;
+            b.run_sql("SELECT pg_reload_conf()").await;
+            a.run_sql("CREATE TABLE t AS SELECT generate_series(1, 1000) AS n").await;
+            a.run_sql("INSERT INTO t VALUES (0)").await;
+            let held = a.position().await;
+            b.reaches(held).await;
+            b.runner.kill_all().await.unwrap();
+            b.postgres.start_standby(&b.runner, soon()).await.unwrap();
+            let probe = b.postgres.probe(soon()).await.unwrap();
+            assert!(probe.replayed < held.lsn && probe.position >= held, "{probe:?} below {held:?}");
+            assert!(b.postgres.close_sources(soon()).await.unwrap() >= held);
+        });
+    }
+}
+
+#[test]
 fn what_can_not_be_read_is_no_fact() {
     if as_postgres("what_can_not_be_read_is_no_fact") {
         runtime().block_on(async {
