@@ -16,6 +16,9 @@ const LOG_BYTES_MAX: u64 = 64 << 20;
 /// Between two looks at the process table.
 const APART: Duration = Duration::from_millis(100);
 
+/// So many timelines may be left out by one promotion: each costs a file, and a forged record may name billions.
+const SKIPPED_MAX: u32 = 1_000;
+
 impl Postgres {
     /// Starts in recovery without a source of WAL, and waits until it takes connections.
     ///
@@ -169,10 +172,14 @@ impl Postgres {
     /// empty ones first.
     ///
     /// # Errors
-    /// If it isn't writable by the deadline, or on another timeline; then it may be writable all the same.
+    /// If it isn't writable by the deadline, or on another timeline; then it may be writable all the same. If the
+    /// timeline is out of reach; nothing was done then.
     pub async fn promote(&self, timeline: u32, by: Instant) -> Result<(), Error> {
-        let probe = self.probe(by).await?;
-        for between in probe.position.timeline + 1..timeline {
+        let own = self.probe(by).await?.position.timeline;
+        if timeline.saturating_sub(own) > SKIPPED_MAX {
+            return Err(Error::Unfit(format!("timeline {timeline} is more than {SKIPPED_MAX} above {own}")));
+        }
+        for between in own + 1..timeline {
             let name = format!("pg_wal/{between:08X}.history");
             let path = self.settings.data_dir.join(name);
             if !files::is_there(&path)? {

@@ -249,6 +249,8 @@ fn a_promotion_takes_the_ordered_timeline_and_others_follow_it() {
             tokio::time::sleep(Duration::from_millis(300)).await;
             assert_eq!(b.position().await, closed, "nothing arrives any more");
 
+            let refused = b.postgres.promote(4_000_000_000, soon()).await.unwrap_err();
+            assert_eq!(refused.to_string(), "timeline 4000000000 is more than 1000 above 1");
             b.postgres.promote(5, soon()).await.unwrap();
             b.postgres.mark_epoch(5, 77, soon()).await.unwrap();
             let leads = b.postgres.probe(soon()).await.unwrap();
