@@ -50,8 +50,8 @@ impl Told {
         }
         if garbage.decides {
             tracing::error!(
-                "{garbage}: nothing is decided until it is mended; if a newer agent wrote it, install that version here, \
-                 else put back what was there before (etcdctl get --rev)"
+                "{garbage}: nothing is decided until it is mended; if a newer agent wrote it, install that version \
+                 here, else put back what was there before (etcdctl get --rev)"
             );
         } else {
             tracing::warn!(
