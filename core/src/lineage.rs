@@ -33,7 +33,7 @@ pub fn contains(view: &View, epoch: Epoch, saved: &Saved, position: Position) ->
     let path = path(view, epoch)?;
     let written = saved.lineage.iter().take_while(|(e, _)| *e <= position.epoch);
     let own: Vec<_> = written.copied().collect();
-    if own.is_empty() || own.last().map(|(e, _)| *e) != Some(position.epoch) {
+    if own.last().map(|(e, _)| *e) != Some(position.epoch) {
         return Some(false);
     }
     if !path.starts_with(&own) {
@@ -141,6 +141,10 @@ mod tests {
     fn an_unknown_copy_is_not_contained_and_an_unknown_way_says_nothing() {
         assert_eq!(contains(&history(), Epoch(4), &saved(&[]), at(1, 1)), Some(false));
         assert_eq!(contains(&history(), Epoch(4), &saved(&[(1, 10)]), at(2, 1)), Some(false));
+        assert_eq!(
+            contains(&history(), Epoch(4), &saved(&[(1, 10), (2, 20), (4, 40)]), at(5, 1)),
+            Some(false)
+        );
         assert_eq!(contains(&history(), Epoch(3), &saved(&[(1, 10)]), at(1, 1)), None);
     }
 

@@ -4,7 +4,7 @@ use super::Role;
 use super::leaving::Why;
 use crate::instance::{Instance, Op};
 use crate::node::{Node, Out};
-use crate::store::{EpochRecord, Key, Record, Refusal, Reign, Released, Switchover};
+use crate::store::{EpochRecord, Record, Refusal, Reign, Released, Switchover};
 use crate::{Event, Name};
 use alloc::vec::Vec;
 
@@ -162,11 +162,9 @@ impl Node {
 
     /// Clears what an answered wish left behind.
     pub(crate) fn settle_wish(&mut self) {
-        let known = self.view.revision(&Key::Switchover);
         let answered = self.view.switchover.as_ref().is_none_or(|wish| wish.refused.is_some());
         if let Role::Primary(reigning) = &mut self.role
             && answered
-            && known.0 > 0
         {
             reigning.refusal = None;
         }

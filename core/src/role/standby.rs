@@ -41,7 +41,7 @@ impl Node {
     }
 
     fn stopped(&mut self, out: &mut Out, data: &Data) {
-        if self.read.is_none() || self.lane.is_some() || self.may_begin_again() {
+        if self.lane.is_some() || self.may_begin_again() {
             return;
         }
         let heard_of = self.view.reign.as_ref().map_or(Epoch(0), |reign| reign.epoch);
@@ -143,7 +143,6 @@ impl Node {
         }
         match right {
             Right::HandedOver => self.claim(out, Kind::Takeover(right)),
-            Right::Leader if self.holds_on_paper() => self.claim(out, Kind::Takeover(right)),
             Right::Leader | Right::Listed if self.read.is_none_or(|read| read < from) => {
                 // A watch may have gone silent: closing the sources of a healthy primary would be for nothing.
                 self.ask(out, crate::store::Request::Read);

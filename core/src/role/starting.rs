@@ -51,7 +51,7 @@ impl Node {
     /// one there with it.
     pub(super) fn is_spare(&self) -> bool {
         let open = self.view.initialize.as_ref().is_none_or(|claim| claim.system.is_none());
-        self.is_unused() && open && self.view.reign.is_none() && self.read.is_some()
+        self.is_unused() && open && self.view.reign.is_none()
     }
 
     /// Reasons to freeze that lie in the data directory or in whose cluster this is.
