@@ -177,6 +177,7 @@ fn a_reign_with_our_number_is_not_ours_without_our_mark_and_our_boot() {
         let mut reign = claim.reign().clone();
         change(&mut reign);
         a.news([Record::Reign(reign)]);
+        assert!(a.role() == "promoting" || a.told().contains(&Event::LostElection { to: "a".into() }));
         a.role() == "promoting"
     };
     assert!(taken_over(|_| ()));

@@ -47,6 +47,8 @@ fn a_copy_that_went_past_the_fork_is_moved_aside_and_made_anew() {
     assert_eq!(b.told(), [Event::NotContained { epoch: Epoch(2), position: at(1, 101) }]);
     let aside = b.order();
     assert_eq!(aside.order.op, Op::SetAside);
+    b.input(Input::Wake);
+    assert_eq!(b.told(), [], "said once");
     assert_eq!(aside.order.saved, Saved { highest: Epoch(1), ..Saved::default() });
     b.done(&aside);
     assert_eq!(b.node.saved().copy, CopyId(0), "there is no copy now");
@@ -76,6 +78,11 @@ fn a_copy_is_stopped_before_it_is_moved_aside() {
     assert_eq!(b.told(), [], "nor during the pause");
     b.pass_pause();
     assert_eq!(b.op(), Some(&Op::Stop));
+    assert_eq!(
+        b.told(),
+        [Event::NotContained { epoch: Epoch(2), position: at(1, 101) }],
+        "with the next attempt"
+    );
 }
 
 #[test]
@@ -173,8 +180,9 @@ fn a_stopped_copy_with_wal_of_an_unheard_epoch_waits_for_the_store() {
     b.read();
     assert_eq!(b.op(), None);
     let mut b = Host::standby();
+    b.input(Input::News(News::Interrupted));
     b.sees(stopped(at(2, 200)));
-    assert_eq!(b.op(), Some(&Op::StartStandby));
+    assert_eq!(b.op(), Some(&Op::StartStandby), "one whose epoch is known has not to");
 }
 
 /// `b`, which somebody has promoted to timeline 3 while `a` reigns in epoch 2.
@@ -279,7 +287,8 @@ fn nobody_is_copied_whose_history_is_not_verified_or_who_has_given_it_back() {
     for record in [Record::Epoch(epoch_record(2, "a", None)), released()] {
         let mut store = reign_of_a(2);
         write(&mut store, [record]);
-        assert_eq!(looked(Saved::default(), store, Instance::Absent).op(), None);
+        let b = looked(Saved::default(), store, Instance::Absent);
+        assert_eq!((b.op(), b.node.deadline(b.now)), (None, None));
     }
 }
 
@@ -329,6 +338,13 @@ fn a_directory_made_for_a_bootstrap_that_another_won_is_moved_aside() {
     assert_eq!(b.op(), Some(&Op::SetAside), "nothing can be lost with it");
     b.settle();
     assert_eq!(b.role(), "standby");
+
+    let mut unverified = reign_of_a(2);
+    write(&mut unverified, [Record::Epoch(epoch_record(2, "a", None))]);
+    let aside = looked(made.clone(), unverified.clone(), of_another_cluster(at(1, 50)));
+    assert_eq!(aside.op(), Some(&Op::SetAside), "whoever reigns now");
+    let kept = looked(made.clone(), unverified, stopped(at(1, 50)));
+    assert_eq!(kept.op(), Some(&Op::StartStandby), "the one that won isn't");
 
     let Instance::Stopped { data, .. } = of_another_cluster(at(1, 50)) else { unreachable!() };
     let running = Instance::Standby { data, source: None, streaming: false };

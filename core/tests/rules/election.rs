@@ -340,7 +340,8 @@ fn who_lacks_more_than_the_bound_against_the_published_end_does_not_claim() {
 
 #[test]
 fn who_is_ahead_of_the_published_end_lacks_nothing() {
-    assert_eq!(behind(1).role(), "claiming");
+    let mut b = behind(1);
+    assert_eq!(b.claim().txn().put[1], beat(3, 200), "a new reign says how far it goes itself");
 }
 
 #[test]

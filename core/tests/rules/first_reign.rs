@@ -2,7 +2,7 @@
 
 use crate::host::*;
 use primacy_core::instance::{Instance, Op, Saved};
-use primacy_core::store::{EpochRecord, Initialize, Key, Record, Txn, View};
+use primacy_core::store::{EpochRecord, Initialize, Key, Record, Response, Txn, View};
 use primacy_core::{Boot, CopyId, Epoch, Event, Guard, Input, Lsn, Span, SystemId, Timer};
 
 fn claim_by(name: &str, boot: u64) -> Record {
@@ -110,6 +110,18 @@ fn who_has_ever_seen_a_reign_does_not_begin_another_cluster() {
     let a = Host::looked(config("a"), past, View::default(), Instance::Absent);
     assert_eq!(a.asked, []);
     assert_eq!(a.role(), "frozen", "the store has forgotten it");
+}
+
+#[test]
+fn nor_while_it_can_not_be_said_yet_that_the_store_went_back() {
+    let past = Saved { highest: Epoch(1), ..Saved::default() };
+    let mut a = Host::new(config("a"), past, View::default(), Instance::Absent);
+    a.input(Input::Guard(Guard::Idle));
+    let (look, read) = (a.order(), a.read());
+    a.news([Record::Member(member("b", 1))]);
+    a.input(Input::Answered(read.id, Response::Read(Some(View::default()))));
+    a.done(&look);
+    assert_eq!((a.role(), a.asked), ("vacant", vec![]), "news have overtaken the read");
 }
 
 /// A directory that initdb made, and no reign ever used.

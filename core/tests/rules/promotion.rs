@@ -3,7 +3,7 @@
 use crate::host::*;
 use primacy_core::instance::{Failure, Instance, Op};
 use primacy_core::store::{Key, Record, Reign, Released};
-use primacy_core::{Epoch, Event, Timer};
+use primacy_core::{Epoch, Event, Guard, Input, Timer};
 
 /// `a`, elected for epoch 2, with an order to promote that awaits its answer.
 fn promoting() -> Host {
@@ -117,6 +117,15 @@ fn who_is_to_be_promoted_and_finds_nothing_to_promote_gives_up() {
         assert_eq!(a.told()[0], Event::PrimaryGivenUp);
         assert_eq!(a.role(), "leaving");
     }
+}
+
+#[test]
+fn the_first_timeline_is_not_promoted_from_anything() {
+    let mut a = Host::empty("a");
+    a.input(Input::Guard(Guard::Idle));
+    a.settle_until("promoting");
+    a.sees(in_recovery(at(1, 50)));
+    assert_eq!(a.role(), "leaving");
 }
 
 #[test]

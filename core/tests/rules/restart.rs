@@ -2,7 +2,7 @@
 
 use crate::host::*;
 use primacy_core::instance::{Instance, Op, Saved};
-use primacy_core::store::{Beat, Key, Record, Reign, Released, View};
+use primacy_core::store::{Beat, Key, News, Record, Reign, Released, View};
 use primacy_core::{Boot, Config, Epoch, Event, Guard, Input, Lsn, MachineId, Nonce, Span, Timer};
 
 /// `a` with a new agent, which finds this; the agent before held epoch 2, and its guard is armed for it.
@@ -201,13 +201,30 @@ fn the_first_reign_interrupted_before_anybody_was_admitted_is_begun_again() {
 }
 
 #[test]
+fn the_first_reign_is_begun_again_by_the_same_agent_as_well() {
+    let mut a = Host::empty("a");
+    a.input(Input::Guard(Guard::Idle));
+    a.settle_until("promoting");
+    let nonce = a.store.reign.as_ref().map(|reign| reign.nonce);
+    a.wake_at(a.fence());
+    let kill = a.order();
+    a.input(Input::News(News::Interrupted));
+    let read = a.read();
+    a.done(&kill);
+    assert_eq!((a.role(), a.op()), ("standby", None), "not from a view that may be old");
+    a.answer(&read);
+    let claim = a.claim();
+    assert_eq!((claim.reign().epoch, Some(claim.reign().nonce)), (Epoch(1), nonce));
+}
+
+#[test]
 fn a_reign_is_begun_again_only_with_what_the_store_says_now() {
     let made = Instance::Stopped { data: data(at(1, 50)), clean: false, signal: false };
     let mut a = Host::new(config("a"), saved("a", &[1]), first_reign("a", 1), made);
     a.input(Input::Guard(Guard::Idle));
     let (look, read) = (a.order(), a.read());
     a.answer(&read);
-    a.input(Input::News(primacy_core::store::News::Interrupted));
+    a.input(Input::News(News::Interrupted));
     let again = a.read();
     a.unknown(&again);
     a.done(&look);
