@@ -56,7 +56,8 @@ fn main() -> Result<ExitCode> {
     match Cli::parse().command {
         Sub::Worlds => {
             for named in WORLDS {
-                println!("{:10} {}\n           fixed: {}", named.name, named.asks, named.fixes);
+                let long = if named.long { " (long: only with --full)" } else { "" };
+                println!("{:10} {}{long}\n           fixed: {}", named.name, named.asks, named.fixes);
             }
             Ok(ExitCode::SUCCESS)
         }
