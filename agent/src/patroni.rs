@@ -219,7 +219,7 @@ fn cluster_member(name: &str, member: &Member, leader: Option<&str>, end: Option
 mod tests {
     use super::*;
     use primacy_core::store::{News, Record, Reign};
-    use primacy_core::{Boot, Config, Epoch, Input, Nonce, Revision, Span, instance::Saved};
+    use primacy_core::{Boot, Config, Epoch, Input, MachineId, Nonce, Revision, Span, instance::Saved};
     use std::sync::Arc;
 
     const TTL: Span = Span::secs(5);
@@ -231,6 +231,7 @@ mod tests {
             epoch: Epoch(3),
             holder: holder.into(),
             boot: Boot(7),
+            machine: MachineId(0),
             nonce: Nonce(9),
             ttl: TTL,
             released: None,
