@@ -477,26 +477,19 @@ fn roles_are_set_up_in_silence_though_all_is_logged_and_read_only() {
     }
 }
 
-/// The processes with this word on their command line.
-fn naming(word: &Path) -> Vec<i32> {
-    let word = word.to_str().unwrap();
-    let numbers = fs::read_dir("/proc").unwrap().flatten();
-    let numbers = numbers.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    let names = |pid: &i32| {
-        let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        line.split('\0').any(|given| given == word)
-    };
-    numbers.filter(names).collect()
+/// A process of this program that names a path on its command line and waits for a line.
+fn at_work(program: &Path, path: &Path) -> Child {
+    let mut command = Command::new(program);
+    command.args(["-c", "read line"]).arg(path).stdin(Stdio::piped()).spawn().unwrap()
 }
 
 #[test]
 fn what_a_dead_agent_was_copying_is_cleared_away_and_nothing_else() {
     if as_postgres("what_a_dead_agent_was_copying_is_cleared_away_and_nothing_else") {
         runtime().block_on(async {
-            let a = primary("m").await;
-            let b = Node::new("n");
+            let a = Node::new("m");
             let [dead, unmarked, named] =
-                ["data.new-7", "data.new-8", "data.new-mine"].map(|name| b.root.join(name));
+                ["data.new-7", "data.new-8", "data.new-mine"].map(|name| a.root.join(name));
             for folder in [&dead, &unmarked, &named] {
                 fs::create_dir(folder).unwrap();
                 fs::write(folder.join("precious"), "x").unwrap();
@@ -504,33 +497,25 @@ fn what_a_dead_agent_was_copying_is_cleared_away_and_nothing_else() {
             for folder in [&dead, &named] {
                 fs::write(folder.join("primacy-making"), "").unwrap();
             }
-            let copy = dead.join("data");
-            // Slow enough to be found at work; then the process that an agent's death ends is gone, and what that had
-            // started goes on.
-            let mut backup = Command::new(format!("{BIN}/pg_basebackup"));
-            backup.args(["-X", "stream", "--checkpoint=fast", "--max-rate=32k", "-U", "postgres", "-h"]);
-            backup.arg(a.root.join("run")).args(["-p", &a.port.to_string(), "-D"]).arg(&copy);
-            let mut backup = backup.stderr(Stdio::null()).spawn().unwrap();
-            let until = soon();
-            while naming(&copy).len() < 2 {
-                assert!(Instant::now() < until, "no process receives WAL");
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-            backup.kill().unwrap();
-            backup.wait().unwrap();
-            let mut stranger = Command::new("sh");
-            let mut stranger =
-                stranger.args(["-c", "sleep 600; :"]).arg(&copy).process_group(0).spawn().unwrap();
+            // A shell by the name of a program that makes copies, and one by its own.
+            let shell = a.root.join("pg_basebackup");
+            fs::copy("/bin/sh", &shell).unwrap();
+            let mut leftover = at_work(&shell, &dead.join("data"));
+            let mut elsewhere = at_work(&shell, &unmarked.join("data"));
+            let mut stranger = at_work(Path::new("/bin/sh"), &dead.join("data"));
 
-            b.postgres.clone_from(&a.upstream(), &json!({"copy": 2}), soon()).await.unwrap();
-            assert_eq!(naming(&copy), [stranger.id().cast_signed()], "only a stranger still names it");
+            a.postgres.initdb(&json!({"copy": 2}), soon()).await.unwrap();
+            assert!(leftover.try_wait().unwrap().is_some(), "it still works on what is gone");
             assert!(!dead.exists() && unmarked.join("precious").exists() && named.join("precious").exists());
-            let left = fs::read_dir(&b.root).unwrap().flatten().map(|entry| entry.file_name());
+            let left = fs::read_dir(&a.root).unwrap().flatten().map(|entry| entry.file_name());
             let mut left: Vec<OsString> = left.collect();
             left.sort();
-            assert_eq!(left, ["data", "data.new-8", "data.new-mine", "run"]);
-            drop(Command::new("kill").args(["--", &format!("-{}", stranger.id())]).status());
-            stranger.wait().unwrap();
+            assert_eq!(left, ["data", "data.new-8", "data.new-mine", "pg_basebackup", "run"]);
+            for other in [&mut elsewhere, &mut stranger] {
+                assert_eq!(other.try_wait().unwrap(), None, "only who works on it is killed");
+                other.kill().unwrap();
+                other.wait().unwrap();
+            }
         });
     }
 }
