@@ -80,7 +80,9 @@ impl Node {
     pub(crate) fn arm(&mut self, out: &mut Out) {
         if let (Some(lease), Some(until)) = (&self.lease, self.fence()) {
             out.push(Effect::Arm { epoch: lease.epoch, until });
-            self.arm_again = out.now + self.config.retry_after;
+            if self.armed.is_none() {
+                self.arm_again = out.now + self.config.retry_after;
+            }
         }
     }
 

@@ -41,7 +41,7 @@ pub struct Node {
     pub(crate) lease: Option<Lease>,
     /// The fence as the guard last acknowledged it.
     pub(crate) armed: Option<(Epoch, Time)>,
-    /// A fence that isn't acknowledged is not asked for again before this time.
+    /// A fence that isn't acknowledged yet is not asked for again before this time.
     pub(crate) arm_again: Time,
     /// The guard died; whatever it watched over must be killed.
     pub(crate) guard_lost: bool,
@@ -278,6 +278,7 @@ impl Node {
             Guard::Armed { epoch, until } => {
                 let known = self.armed.filter(|(known, _)| *known == epoch).map(|(_, until)| until);
                 self.armed = Some((epoch, known.map_or(until, |known| known.max(until))));
+                self.arm_again = Time(0);
             }
             Guard::Lost => {
                 self.armed = None;
@@ -560,9 +561,7 @@ impl Node {
         }
         timer(self.ask_again, Timer::Again);
         timer(self.order_again, Timer::Again);
-        if self.armed.is_none() {
-            timer(self.arm_again, Timer::Again);
-        }
+        timer(self.arm_again, Timer::Again);
         if let (Some(lease), Some(fence)) = (&self.lease, self.fence()) {
             if lease.sending.is_none() {
                 timer(lease.next, Timer::Beat);

@@ -91,7 +91,6 @@ fn a_guard_that_is_idle_again_is_told_the_fence_again() {
 #[test]
 fn without_a_guard_the_instance_is_killed_and_started_again_under_a_new_one() {
     let mut a = Host::primary();
-    a.pass(secs(1));
     a.input(Input::Guard(Guard::Lost));
     assert_eq!(a.told(), [Event::GuardLost]);
     a.input(Input::Guard(Guard::Lost));
