@@ -83,7 +83,7 @@ fn seeds(text: &str) -> Result<std::ops::Range<u64>, String> {
 const NET: mistakes::Net = mistakes::Net {
     name: "sim",
     package: "primacy-sim",
-    arguments: &["sweep", "--first", "--seeds", "0..1000"],
+    arguments: &["sweep", "--first", "--seeds", "0..3000"],
 };
 
 fn main() -> Result<()> {

@@ -31,6 +31,9 @@ pub struct Knobs {
     pub commits_per_s: u64,
     /// The lag bound, in records.
     pub lag_max: u64,
+    /// Messages to and from the store, per thousand, with which a silence begins: for a while, nothing passes between
+    /// that host and the store; each way for itself.
+    pub silence_permille: u32,
 }
 
 /// Something that goes wrong for a while.
@@ -101,8 +104,13 @@ pub fn from_seed(seed: u64, length_ms: u64) -> Plan {
 
 fn plan(length_ms: u64) -> impl Strategy<Value = Plan> {
     let troubles = (length_ms / 15_000) as usize;
-    (knobs(), prop::collection::vec(trouble(length_ms), 0..=troubles))
-        .prop_map(move |(knobs, troubles)| Plan { knobs, troubles, length_ms })
+    let silence = prop_oneof![2 => Just(0), 1 => 1..60u32];
+    (knobs(), prop::collection::vec(trouble(length_ms), 0..=troubles), silence).prop_map(
+        move |(knobs, troubles, silence_permille)| {
+            let knobs = Knobs { silence_permille, ..knobs };
+            Plan { knobs, troubles, length_ms }
+        },
+    )
 }
 
 fn knobs() -> impl Strategy<Value = Knobs> {
@@ -130,6 +138,7 @@ fn knobs() -> impl Strategy<Value = Knobs> {
                 slowness,
                 commits_per_s: 10,
                 lag_max,
+                silence_permille: 0,
             }
         },
     )
@@ -291,14 +300,15 @@ impl fmt::Display for Knobs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} nodes, ttl {} s, clocks {:?} of {} ppm, delay up to {} us, loss {}/1000, late up to {} ms, failing orders \
-             {}/1000, slowness {}/10, lag bound {}",
+            "{} nodes, ttl {} s, clocks {:?} of {} ppm, delay up to {} us, loss {}/1000, silences {}/1000, \
+             late up to {} ms, failing orders {}/1000, slowness {}/10, lag bound {}",
             HOSTS,
             self.ttl_ms / 1_000,
             self.clock_ppm,
             self.rate_ppm,
             self.delay_us,
             self.loss_permille,
+            self.silence_permille,
             self.late_ms,
             self.failing_permille,
             self.slowness,

@@ -6,6 +6,7 @@ use crate::world::event::{Event, HostId};
 use crate::world::host::{Agent, Cargo, Warden};
 use primacy_core::OpId;
 use primacy_core::instance::Op;
+use primacy_core::store::{Record, Request};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
@@ -49,6 +50,8 @@ pub struct Schedule {
     wakes: Vec<u64>,
     /// When the last news for each host arrives: a watch keeps its order.
     news: Vec<u64>,
+    /// From when until when nothing passes from each host to the store, and back.
+    silent: Vec<[(u64, u64); 2]>,
     /// Troubles are over: nothing is lost, late or slow any more.
     pub calm: bool,
 }
@@ -83,6 +86,7 @@ impl Schedule {
             order: 0,
             wakes: vec![u64::MAX; hosts],
             news: vec![0; hosts],
+            silent: vec![[(0, 0); 2]; hosts],
             calm: false,
         }
     }
@@ -194,7 +198,10 @@ impl Schedule {
         let (host, now) = (usize::from(flight.host), world.now);
         match flight.cargo {
             Cargo::Ask(..) | Cargo::Answer(..) => {
-                if !self.calm && self.dice.permille(self.knobs.loss_permille) {
+                self.fall_silent(host, now, &flight.cargo);
+                let way = usize::from(matches!(flight.cargo, Cargo::Answer(..)));
+                let silent = (self.silent[host][way].0..self.silent[host][way].1).contains(&now);
+                if !self.calm && (silent || self.dice.permille(self.knobs.loss_permille)) {
                     // Half of the lost ones come after all, when nobody waits for them any more.
                     let lost = self.dice.permille(500);
                     let at = now + self.dice.between(1_000, 8_000_000);
@@ -204,7 +211,9 @@ impl Schedule {
                 self.at(at, Event::Deliver(id));
             }
             Cargo::News(_) => {
-                let at = (now + self.delay()).max(self.news[host]);
+                // They travel in a stream, which makes up for what was lost.
+                let heard = if self.calm { 0 } else { self.silent[host][1].1 };
+                let at = (now + self.delay()).max(self.news[host]).max(heard);
                 self.news[host] = at;
                 self.at(at, Event::Deliver(id));
             }
@@ -212,6 +221,24 @@ impl Schedule {
                 let at = now + self.dice.between(50, 1_000);
                 self.at(at, Event::Deliver(id));
             }
+        }
+    }
+
+    /// A silence may begin with any message, so that what a node has just sent or heard may be the last for a while; the
+    /// message itself may still pass. It begins more easily where that is worth most: with a message that asks for a
+    /// lease, or just after another silence.
+    fn fall_silent(&mut self, host: usize, now: u64, cargo: &Cargo) {
+        let ttl = self.knobs.ttl_ms * 1_000;
+        let over = self.silent[host].iter().map(|(_, until)| *until).max().unwrap_or(0);
+        let eager = now < over + ttl / 10 || asks_for_a_lease(cargo);
+        let chance = self.knobs.silence_permille * if eager { 8 } else { 1 };
+        if self.calm || now < over || !self.dice.permille(chance) {
+            return;
+        }
+        for way in 0..2 {
+            let from = now + self.dice.between(0, 1);
+            let lasts = if self.dice.permille(300) { 0 } else { self.dice.between(ttl / 10, 2 * ttl) };
+            self.silent[host][way] = (from, from + lasts);
         }
     }
 
@@ -245,6 +272,11 @@ impl Schedule {
     }
 }
 
+fn asks_for_a_lease(cargo: &Cargo) -> bool {
+    let Cargo::Ask(_, Request::Transact(txn)) = cargo else { return false };
+    txn.put.iter().any(|record| matches!(record, Record::Reign(_)))
+}
+
 /// How long PostgreSQL takes, in microseconds: as measured on small instances, and longer.
 fn duration(op: &Op) -> (u64, u64) {
     match op {
@@ -260,5 +292,52 @@ fn duration(op: &Op) -> (u64, u64) {
         Op::Checkpoint => (10_000, 300_000),
         Op::Stop => (50_000, 400_000),
         Op::Kill => (5_000, 30_000),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan;
+    use crate::world::Trail;
+    use crate::world::enumerate::Bounds;
+    use crate::world::{Setup, World};
+    use primacy_core::{Config, Span};
+    use std::sync::Arc;
+
+    /// When the answer to a second read is there, if each message begins a silence.
+    fn second_read(seed: u64) -> (Schedule, Option<u64>) {
+        let knobs =
+            plan::Knobs { silence_permille: 1_000, loss_permille: 0, ..plan::from_seed(0, 15_000).knobs };
+        let mut schedule = Schedule::new(seed, knobs, 1);
+        let configs = vec![Arc::new(Config::new("a".into(), Span::secs(5)))];
+        let setup = Setup { configs, instant: false, outside: false, bounds: Bounds::default() };
+        let mut world = World::new(Arc::new(setup));
+        for id in 0..2 {
+            world.now += 1_000;
+            world.send(0, Cargo::Ask(OpId(1 + id), Request::Read), &mut Trail::default());
+            schedule.draw(&world, Event::Deliver(id));
+        }
+        let mut events = std::iter::from_fn(|| schedule.pop());
+        let arrives = events.find(|(_, event)| *event == Event::Deliver(1)).map(|(at, _)| at);
+        (schedule, arrives)
+    }
+
+    #[test]
+    fn nothing_arrives_in_time_through_a_silence() {
+        let (mut silent, mut heard) = (0, 0);
+        for seed in 0..200 {
+            let (schedule, arrives) = second_read(seed);
+            let prompt = arrives.is_some_and(|at| at <= 2_000 + schedule.knobs.delay_us.max(300));
+            let (from, until) = schedule.silent[0][0];
+            if from <= 2_000 && 2_000 < until {
+                silent += 1;
+                assert!(arrives.is_none_or(|at| at >= 3_000), "seed {seed}: {arrives:?}");
+            } else {
+                heard += 1;
+                assert!(prompt, "seed {seed}: {arrives:?}");
+            }
+        }
+        assert!(silent > 50 && heard > 20, "{silent} silent, {heard} heard");
     }
 }
