@@ -4,7 +4,7 @@ use crate::canon::canonicalise;
 use crate::step::Step;
 use primacy_core::{Config, Event as Told, Name, Span};
 use primacy_sim::invariants::progress;
-use primacy_sim::world::enumerate::{Bounds, Spent};
+use primacy_sim::world::enumerate::{ANY, Bounds, Spent};
 use primacy_sim::world::event::{Event, Fault};
 use primacy_sim::world::postgres::Process;
 use primacy_sim::world::{Setup, Trail, World};
@@ -35,6 +35,21 @@ pub struct Sometimes {
     pub name: &'static str,
     /// Whether a step shows it.
     pub seen: fn(&Step<'_>) -> bool,
+}
+
+/// Two troubles, each of any of these kinds: a request or its answer that is late, lost, or a zombie; an agent that is
+/// frozen or killed; a host without power.
+fn hardships() -> Bounds {
+    Bounds {
+        prompt: true,
+        troubles: Some(2),
+        loss: true,
+        zombies: 1,
+        agent_dies: ANY,
+        agent_freezes: ANY,
+        host_dies: ANY,
+        ..Bounds::default()
+    }
 }
 
 /// All worlds, the quick ones first.
@@ -161,6 +176,45 @@ pub const WORLDS: &[Named] = &[
         bounds: || Bounds { epoch_max: 2, loss: true, slow_stops: true, ..Bounds::default() },
         sometimes: &[TAKEOVER, FENCED],
     },
+    Named {
+        name: "three",
+        asks: "can two of three hosts be writable at once, whatever single thing goes wrong?",
+        fixes: "one trouble of any kind, exact clocks, orders take no time, one takeover",
+        long: false,
+        states: 7_532,
+        hosts: 3,
+        tune: |_| {},
+        bounds: || Bounds {
+            epoch_max: 2,
+            troubles: Some(1),
+            store_down: ANY,
+            watch_breaks: true,
+            ..hardships()
+        },
+        sometimes: &[TAKEOVER, WRITABLE, FENCED],
+    },
+    Named {
+        name: "drift",
+        asks: "does a tick that a slow clock loses do harm, whatever two things go wrong besides?",
+        fixes: "three hosts, store and watches never fail, orders take no time; not followed beyond a takeover",
+        long: false,
+        states: 278_482,
+        hosts: 3,
+        tune: |config| config.drift = Span(2),
+        bounds: || Bounds { epoch_max: 1, drift_every: 5, slips: Some(1), ..hardships() },
+        sometimes: &[ELECTED, FENCED],
+    },
+    Named {
+        name: "pairs",
+        asks: "can two of three hosts be writable at once, whatever two things go wrong?",
+        fixes: "two troubles of any kind, exact clocks, orders take no time, one takeover",
+        long: true,
+        states: 1_567_266,
+        hosts: 3,
+        tune: |_| {},
+        bounds: || Bounds { epoch_max: 2, store_down: ANY, watch_breaks: true, ..hardships() },
+        sometimes: &[TAKEOVER, WRITABLE, FENCED],
+    },
 ];
 
 const ELECTED: Sometimes = Sometimes {
@@ -171,6 +225,11 @@ const ELECTED: Sometimes = Sometimes {
 const TAKEOVER: Sometimes = Sometimes {
     name: "a takeover by another host",
     seen: |step| step.trail.told.iter().any(|(host, told)| *host > 0 && matches!(told, Told::Took { .. })),
+};
+
+const WRITABLE: Sometimes = Sometimes {
+    name: "another host is writable",
+    seen: |step| step.after.hosts[1..].iter().any(|one| one.postgres.process == Process::Primary),
 };
 
 const FENCED: Sometimes = Sometimes {
@@ -281,4 +340,69 @@ fn run_until(world: &mut World, done: impl Fn(&World) -> bool) {
         }
     }
     panic!("the cluster does not become healthy: {:?}", progress::healthy(world));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Named;
+    use crate::step::{Next, next};
+    use primacy_sim::world::World;
+    use primacy_sim::world::event::{Event, Fault};
+
+    fn after(world: &World, event: &Event) -> World {
+        match next(world, event) {
+            Next::World(after, _) => *after,
+            Next::Nothing | Next::Assertion(_) => panic!("{event:?} can't happen"),
+        }
+    }
+
+    /// The holder has just sent a beat.
+    fn beating() -> World {
+        let begin = Named::find("three").expect("the world").begin();
+        after(&after(&begin, &Event::Advance(1)), &Event::Wake(0))
+    }
+
+    fn goes_wrong(world: &World) -> bool {
+        world.events().iter().any(|event| matches!(event, Event::Stall(_) | Event::Fault(_)))
+    }
+
+    #[test]
+    fn a_request_is_answered_before_anything_else_happens() {
+        let world = beating();
+        let sent = world.flights[0].id;
+        let may = [
+            Event::Deliver(sent),
+            Event::Stall(sent),
+            Event::Fault(Fault::AgentDies(0)),
+            Event::Fault(Fault::AgentFreezes(0)),
+            Event::Fault(Fault::HostDies(0)),
+        ];
+        assert_eq!(world.events(), may);
+        assert!(after(&world, &may[0]).flights.is_empty(), "the answer has arrived, too");
+    }
+
+    #[test]
+    fn a_stalled_request_lets_time_pass_until_it_is_given_up() {
+        let world = beating();
+        let stalled = after(&world, &Event::Stall(world.flights[0].id));
+        assert!(stalled.events().contains(&Event::Deliver(stalled.flights[0].id)));
+        let later = after(&stalled, &Event::Advance(1));
+        let gives_up = |event: &&Event| matches!(event, Event::Expire(0, _));
+        let events = later.events();
+        assert!(!events.contains(&Event::Advance(1)), "its patience is over");
+        let zombie = after(&later, events.iter().find(gives_up).expect("it may give up"));
+        let revision = |world: &World| world.store.view.beat.as_ref().map(|beat| beat.revision);
+        let old = zombie.flights.iter().find(|flight| flight.stalled).expect("it may still arrive");
+        let applied = zombie.events().into_iter().filter(|event| *event == Event::Deliver(old.id));
+        assert!(
+            applied.map(|event| after(&zombie, &event)).all(|world| revision(&world) > revision(&zombie))
+        );
+    }
+
+    #[test]
+    fn what_has_gone_wrong_is_counted() {
+        let world = beating();
+        assert!(goes_wrong(&world));
+        assert!(!goes_wrong(&after(&world, &Event::Stall(world.flights[0].id))), "once is all");
+    }
 }
