@@ -42,6 +42,10 @@ pub trait Touch {
     fn op(&mut self, op: &mut OpId);
     /// The highest number of an effect under way, after all were touched.
     fn last_op(&self) -> u32;
+    /// A view that others may share. Says whether it was met before: then it is now what it became then.
+    fn met(&mut self, view: &mut Arc<View>) -> bool;
+    /// A view that was not, and what has become of it.
+    fn became(&mut self, before: Arc<View>, view: &mut Arc<View>);
 }
 
 impl Node {
@@ -50,9 +54,7 @@ impl Node {
         t.boot(&mut self.boot);
         self.draws = 0;
         touch_saved(&mut self.saved, t);
-        let view = Arc::make_mut(&mut self.view);
-        t.known(&mut view.as_of);
-        touch_view(view, t);
+        touch_shared(&mut self.view, t);
         self.touch_seen(t);
         t.due(&mut self.ask_again);
         t.due(&mut self.order_again);
@@ -160,6 +162,19 @@ pub fn touch_saved(saved: &mut Saved, t: &mut dyn Touch) {
     saved.lineage.iter_mut().for_each(|(_, nonce)| t.nonce(nonce));
 }
 
+/// Walks over what somebody knows, or the store holds. Nothing in it belongs to a host, so once is enough for all who
+/// share it.
+pub fn touch_shared(view: &mut Arc<View>, t: &mut dyn Touch) {
+    if t.met(view) {
+        return;
+    }
+    let before = Arc::clone(view);
+    let touched = Arc::make_mut(view);
+    t.known(&mut touched.as_of);
+    touch_view(touched, t);
+    t.became(before, view);
+}
+
 /// Walks over the records of a view.
 pub fn touch_view(view: &mut View, t: &mut dyn Touch) {
     touch_at(&Key::Initialize, view.initialize.as_mut(), t, |v, t| t.boot(&mut v.boot));
@@ -193,7 +208,7 @@ fn touch_revision<T>(key: &Key, at: Option<&mut At<T>>, t: &mut dyn Touch) {
     }
 }
 
-fn touch_at<T: Clone>(
+fn touch_at<T: Clone + PartialEq>(
     key: &Key,
     at: Option<&mut At<T>>,
     t: &mut dyn Touch,
@@ -201,7 +216,12 @@ fn touch_at<T: Clone>(
 ) {
     if let Some(at) = at {
         t.revision(key, &mut at.revision);
-        value(Arc::make_mut(&mut at.value), t);
+        // Mostly it stays as it is, and shared.
+        let mut touched = T::clone(&at.value);
+        value(&mut touched, t);
+        if touched != *at.value {
+            at.value = Arc::new(touched);
+        }
     }
 }
 

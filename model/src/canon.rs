@@ -16,12 +16,22 @@
 //! | the order of what is on its way | nothing, as any may arrive first | sorted |
 //! | acknowledged commits of the past | nothing in a model | forgotten |
 //!
+//! Hosts keep their names, even where they could be exchanged for each other: between equally good candidates the name
+//! decides, so the future of two worlds that differ in the names isn't the same.
+//!
+//! Views that have come to be equal are one value in memory, and no longer two. That changes neither equality nor
+//! fingerprints: both look at what is in them, and whoever writes into a shared one gets a copy of its own. A walk goes
+//! once through each, which is enough: in a view there is nothing that depends on whose it is, and what was named keeps
+//! its name.
+//!
 //! Fresh random marks are derived from a boot and a count of draws. Both begin anew here, and stay fresh: marks are
 //! 64 bits wide where they are drawn and small numbers afterwards, and agents with different boots draw different ones.
 
 use ahash::AHasher;
 use primacy_core::store::{Key, View};
-use primacy_core::touch::{Touch, touch_news, touch_request, touch_response, touch_saved, touch_view};
+use primacy_core::touch::{
+    Touch, touch_news, touch_request, touch_response, touch_saved, touch_shared, touch_view,
+};
 use primacy_core::{Boot, CopyId, Epoch, Nonce, OpId, Revision, Span, Time};
 use primacy_sim::world::World;
 use primacy_sim::world::event::HostId;
@@ -46,7 +56,6 @@ pub fn canonicalise(world: &mut World) {
     walk(world, &mut revisions);
     let mut names = Names::new(world, revisions);
     walk(world, &mut names);
-    Arc::make_mut(&mut world.store.view).as_of = Revision(NEWEST);
     rest(world);
 }
 
@@ -66,7 +75,7 @@ trait Walker: Touch {
 }
 
 fn walk(world: &mut World, t: &mut dyn Walker) {
-    walk_view(&mut world.store.view, t);
+    touch_shared(&mut world.store.view, t);
     for host in 0..world.hosts.len() as HostId {
         t.enter(host, world.local(host));
         walk_host(world, host, t);
@@ -89,10 +98,6 @@ fn walk(world: &mut World, t: &mut dyn Walker) {
             Cargo::Guard(primacy_core::Guard::Idle | primacy_core::Guard::Lost) => {}
         }
     }
-}
-
-fn walk_view(view: &mut Arc<View>, t: &mut dyn Walker) {
-    touch_view(Arc::make_mut(view), t);
 }
 
 fn walk_host(world: &mut World, host: HostId, t: &mut dyn Walker) {
@@ -151,6 +156,8 @@ struct Revisions {
     committed: Vec<u64>,
     /// The rank of each answered write, in the same order.
     ranks: Vec<u64>,
+    /// Views that it has been through.
+    views: Vec<Arc<View>>,
 }
 
 impl Revisions {
@@ -204,6 +211,15 @@ impl Touch for Revisions {
     fn last_op(&self) -> u32 {
         0
     }
+    /// Nothing changes in this walk: what is shared stays so.
+    fn met(&mut self, view: &mut Arc<View>) -> bool {
+        if !self.views.iter().any(|other| Arc::ptr_eq(other, view)) {
+            self.views.push(Arc::clone(view));
+            touch_view(&mut View::clone(view), self);
+        }
+        true
+    }
+    fn became(&mut self, _: Arc<View>, _: &mut Arc<View>) {}
 }
 
 impl Walker for Revisions {
@@ -217,6 +233,8 @@ struct Names {
     nonces: Vec<u64>,
     boots: Vec<u64>,
     copies: Vec<u64>,
+    /// Views as they were, and as they have become.
+    views: Vec<(Arc<View>, Arc<View>)>,
     /// Of each host.
     ops: Vec<Vec<u32>>,
     host: usize,
@@ -231,6 +249,7 @@ impl Names {
             nonces: Vec::new(),
             boots: Vec::new(),
             copies: Vec::new(),
+            views: Vec::new(),
             ops: vec![Vec::new(); world.hosts.len()],
             host: 0,
             now: 0,
@@ -339,6 +358,24 @@ impl Touch for Names {
 
     fn last_op(&self) -> u32 {
         self.ops[self.host].len() as u32
+    }
+
+    fn met(&mut self, view: &mut Arc<View>) -> bool {
+        let known = self.views.iter().find(|(before, _)| Arc::ptr_eq(before, view));
+        known.map(|(_, after)| *view = Arc::clone(after)).is_some()
+    }
+
+    /// What comes to the same is shared from now on, with the world before if it hasn't changed: that saves most of the
+    /// memory, and the next walk its way.
+    fn became(&mut self, before: Arc<View>, view: &mut Arc<View>) {
+        let same = [&before]
+            .into_iter()
+            .chain(self.views.iter().map(|(_, after)| after))
+            .find(|other| *other == view);
+        if let Some(same) = same {
+            *view = Arc::clone(same);
+        }
+        self.views.push((before, Arc::clone(view)));
     }
 }
 
