@@ -11,8 +11,19 @@ const STATES_MAX: usize = 20_000_000;
 /// Explores all of these worlds, and says how many have failed.
 pub fn all(worlds: &[&Named]) -> usize {
     let failed = worlds.iter().filter(|named| !one(named)).count();
+    if let Some(most) = memory() {
+        println!("at most {most} of memory");
+    }
     println!("test result: {} passed; {failed} failed", worlds.len() - failed);
     failed
+}
+
+/// The most memory that this process has had so far, as Linux tells it.
+fn memory() -> Option<String> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let most = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kibibytes: u64 = most.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(format!("{} MiB", kibibytes / 1_024))
 }
 
 /// Explores these worlds up to the first violation, and says whether there was one.

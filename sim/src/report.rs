@@ -5,6 +5,7 @@ use crate::plan::{Plan, name};
 use crate::run::{Counts, Outcome};
 use crate::world::World;
 use crate::world::host::{Agent, Warden};
+use primacy_core::Time;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
@@ -54,15 +55,17 @@ pub fn hosts(world: &World) -> Vec<String> {
             Agent::Frozen(node) => format!("{} (frozen)", node.role().word()),
         };
         let local = world.local(host);
-        let authority = one.node().and_then(|node| node.authority()).map_or("none".to_owned(), |end| {
-            let left = end.0 as f64 - local.0 as f64;
-            format!("{:.3}s left", left / 1e6)
-        });
+        let left = |end: Time| match i128::from(end.0) - i128::from(local.0) {
+            // Models count in ticks.
+            ticks if world.setup.instant => format!("{ticks} ticks left"),
+            us => format!("{:.3}s left", us as f64 / 1e6),
+        };
+        let authority = one.node().and_then(|node| node.authority()).map_or("none".to_owned(), left);
         let guard = match one.guard {
             Warden::Dead => "dead".to_owned(),
             Warden::Idle => "idle".to_owned(),
             Warden::Armed { epoch, until } => {
-                format!("armed t{epoch} {:.3}s left", (until.0 as f64 - local.0 as f64) / 1e6)
+                format!("armed t{epoch} {}", left(until))
             }
         };
         let data =
