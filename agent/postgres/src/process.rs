@@ -62,12 +62,19 @@ impl Postgres {
         }
     }
 
-    fn log(&self) -> PathBuf {
+    /// Where PostgreSQL's output goes.
+    pub fn log(&self) -> PathBuf {
         self.settings.run_dir.join("postgres.log")
     }
 
-    /// The end of PostgreSQL's output.
-    pub fn last_words(&self) -> String {
+    /// The last thing that PostgreSQL couldn't do, if it said so a short while ago. Nothing else of its output is told:
+    /// it may hold secrets of the user's.
+    pub fn last_failure(&self) -> Option<String> {
+        let text = files::tail(&self.log(), 2_000);
+        text.lines().rev().find(|line| line.contains("FATAL:")).map(str::to_owned)
+    }
+
+    fn last_words(&self) -> String {
         let text = files::tail(&self.log(), 2_000);
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(4)..].join("; ")

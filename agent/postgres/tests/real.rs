@@ -239,6 +239,12 @@ fn a_promotion_takes_the_ordered_timeline_and_others_follow_it() {
             a.followed_by(&["b", "c"]).await;
             b.postgres.follow(&Upstream { host: "127.0.0.1".into(), port: 9 }).unwrap();
             a.followed_by(&["c"]).await;
+            let said = async {
+                while b.postgres.last_failure().is_none_or(|said| !said.contains("could not connect")) {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            };
+            tokio::time::timeout_at(soon(), said).await.unwrap();
             b.postgres.follow(&a.upstream()).unwrap();
             a.followed_by(&["b", "c"]).await;
             a.run_sql("CREATE TABLE t AS SELECT generate_series(1, 1000) AS n").await;

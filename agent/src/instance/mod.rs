@@ -283,10 +283,12 @@ impl Local {
         if !self.drought.borrow_mut().is_to_be_said(now()) {
             return;
         }
-        let (seconds, log) = (lasts.0 / Span::secs(1).0, self.postgres.last_words());
+        let (seconds, log) = (lasts.0 / Span::secs(1).0, self.postgres.log());
+        let said = self.postgres.last_failure().unwrap_or_default();
+        let (source, log) = (name.as_str(), log.display());
         match again {
-            Ok(()) => tracing::warn!(source = %name, seconds, log, "no WAL arrives: told PostgreSQL again"),
-            Err(why) => tracing::warn!(source = %name, seconds, %why, log, "no WAL arrives"),
+            Ok(()) => tracing::warn!(source, seconds, said, %log, "no WAL arrives: told PostgreSQL again"),
+            Err(why) => tracing::warn!(source, seconds, %why, said, %log, "no WAL arrives"),
         }
     }
 
