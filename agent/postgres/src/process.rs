@@ -3,8 +3,9 @@
 use crate::data::Found;
 use crate::sql::Standing;
 use crate::{Error, Instant, Position, Postgres, Runner, Upstream, files};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::time::{sleep, timeout_at};
@@ -103,11 +104,7 @@ impl Postgres {
 
     /// The postmaster's process as its own file names it; none if there is no file.
     pub fn postmaster(&self) -> Option<i32> {
-        let text = fs::read_to_string(self.settings.data_dir.join("postmaster.pid")).ok()?;
-        let pid = text.lines().next()?.trim().parse::<i32>().ok().filter(|pid| *pid > 1)?;
-        let cwd = fs::read_link(format!("/proc/{pid}/cwd")).ok()?;
-        let dir = fs::canonicalize(&self.settings.data_dir).ok()?;
-        (cwd == dir).then_some(pid)
+        find_postmaster(&self.settings.data_dir).map(|(pid, _)| pid)
     }
 
     /// Makes PostgreSQL read its configuration again.
@@ -117,8 +114,8 @@ impl Postgres {
 
     /// Says whether there was a postmaster.
     fn signal(&self, signal: Signal) -> Result<bool, Error> {
-        let Some(pid) = self.postmaster().and_then(Pid::from_raw) else { return Ok(false) };
-        match kill_process(pid, signal) {
+        let Some((_, postmaster)) = find_postmaster(&self.settings.data_dir) else { return Ok(false) };
+        match pidfd_send_signal(&postmaster, signal) {
             Ok(()) => Ok(true),
             Err(rustix::io::Errno::SRCH) => Ok(false),
             Err(why) => Err(Error::Io { what: "signal the postmaster".to_owned(), why: why.into() }),
@@ -222,10 +219,53 @@ impl Postgres {
     }
 }
 
+/// The number in the file may be another process's by now. So the handle comes first: what is read then is about the
+/// process that it means, or the handle means none any more.
+fn find_postmaster(data_dir: &Path) -> Option<(i32, OwnedFd)> {
+    let text = fs::read_to_string(data_dir.join("postmaster.pid")).ok()?;
+    let pid = text.lines().next()?.trim().parse::<i32>().ok().filter(|pid| *pid > 1)?;
+    let handle = pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()?;
+    let works_here = fs::read_link(format!("/proc/{pid}/cwd")).ok()? == fs::canonicalize(data_dir).ok()?;
+    let program = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
+    let name = program.file_name()?.to_string_lossy().into_owned();
+    // After an upgrade of the package the file of a running program is "deleted".
+    let is_postgres = name == "postgres" || name == "postgres (deleted)";
+    (works_here && is_postgres).then_some((pid, handle))
+}
+
 async fn wait(by: Instant, what: &'static str) -> Result<(), Error> {
     if Instant::now() >= by {
         return Err(Error::TimedOut(what));
     }
     sleep(LOOK).await;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::find_postmaster;
+    use std::fs;
+    use std::process::Command;
+
+    #[test]
+    fn a_stranger_with_the_postmaster_s_number_is_none() {
+        let dir = std::env::temp_dir().join(format!("primacy-postmaster-{}", std::process::id()));
+        let (data, elsewhere, program) = (dir.join("data"), dir.join("elsewhere"), dir.join("postgres"));
+        fs::create_dir_all(&data).unwrap();
+        fs::create_dir_all(&elsewhere).unwrap();
+        fs::copy(fs::canonicalize("/bin/sleep").unwrap(), &program).unwrap();
+        let sleep = std::path::Path::new("sleep");
+        for (program, place, found) in
+            [(program.as_path(), &data, true), (&program, &elsewhere, false), (sleep, &data, false)]
+        {
+            let mut child = Command::new(program).arg("60").current_dir(place).spawn().unwrap();
+            fs::write(data.join("postmaster.pid"), format!("{}\n{}\n", child.id(), data.display())).unwrap();
+            let postmaster = find_postmaster(&data).map(|(pid, _)| pid.unsigned_abs());
+            assert_eq!(postmaster.is_some_and(|pid| pid == child.id()), found, "{}", program.display());
+            child.kill().unwrap();
+            child.wait().unwrap();
+            assert!(find_postmaster(&data).is_none(), "it is gone");
+        }
+        fs::remove_dir_all(dir).unwrap();
+    }
 }
