@@ -432,6 +432,7 @@ fn kind(event: &Event) -> u64 {
         Event::Wake(host) => 0x100 + u64::from(*host),
         Event::Deliver(id) => 0x1_0000 + u64::from(*id),
         Event::Lose(id) => 0x2_0000_0000 + u64::from(*id),
+        Event::Stall(id) => 0x3_0000_0000 + u64::from(*id),
         Event::Expire(host, _) => 0x200 + u64::from(*host),
         Event::Perform(host, _) => 0x300 + u64::from(*host),
         Event::Fail(host, _) => 0x400 + u64::from(*host),

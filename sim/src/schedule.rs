@@ -151,6 +151,7 @@ impl Schedule {
             Event::Advance(_)
             | Event::AdvanceBut(_)
             | Event::Lose(_)
+            | Event::Stall(_)
             | Event::Fail(..)
             | Event::LookFails(_)
             | Event::Unheard(..) => {}

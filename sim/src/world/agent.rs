@@ -1,7 +1,7 @@
 //! Between a node and its surroundings: inputs in, effects out, and what travels.
 
 use super::event::{Event, FlightId, HostId, Site};
-use super::host::{Agent, Cargo, Warden};
+use super::host::{Agent, Cargo, Flight, Warden};
 use super::settle::NOBODY;
 use super::{Trail, World};
 use primacy_core::store::{Answer, News, Record, Request, Response};
@@ -144,7 +144,14 @@ impl World {
         }
         let flight = self.flights.remove(at);
         match flight.cargo {
-            Cargo::Ask(op, request) => self.answer(host, op, &request, trail),
+            Cargo::Ask(op, request) => {
+                self.answer(host, op, &request, trail);
+                let answer = |other: &&mut Flight| {
+                    other.host == host && matches!(other.cargo, Cargo::Answer(id, _) if id == op)
+                };
+                let answer = self.flights.iter_mut().find(answer);
+                answer.into_iter().for_each(|answer| answer.stalled = flight.stalled);
+            }
             Cargo::Answer(op, response) => {
                 self.host(host).waiting.retain(|(id, _)| *id != op);
                 return self.hand(host, Input::Answered(op, response), trail);
@@ -164,6 +171,13 @@ impl World {
             flight.id != id || matches!(flight.cargo, Cargo::Done(..) | Cargo::Arm(..) | Cargo::Guard(_))
         });
         self.flights.len() < before
+    }
+
+    /// A request that would be answered at once isn't.
+    pub(crate) fn stall(&mut self, id: FlightId) -> bool {
+        let fresh = |flight: &&mut Flight| flight.id == id && matches!(flight.cargo, Cargo::Ask(..));
+        let ask = self.flights.iter_mut().find(fresh);
+        ask.is_some_and(|ask| !std::mem::replace(&mut ask.stalled, true))
     }
 
     /// The store takes a request, and its answer sets out.

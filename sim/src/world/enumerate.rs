@@ -19,6 +19,12 @@ pub struct Bounds {
     pub late: u64,
     /// Requests and answers may be lost.
     pub loss: bool,
+    /// Requests are answered at once, save those that [stall](Event::Stall).
+    pub prompt: bool,
+    /// So many things may go wrong in all, of whatever kind that may, clocks apart; no such bound if none.
+    pub troubles: Option<u8>,
+    /// So many ticks may be lost by clocks in all; no such bound if none.
+    pub slips: Option<u8>,
     /// So many requests that nobody waits for any more may still arrive.
     pub zombies: u8,
     /// Watches may break; what they missed is lost, and it may take any time until the agent hears of it.
@@ -57,6 +63,10 @@ pub struct Bounds {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Spent {
     /// See [`Bounds`].
+    pub troubles: u8,
+    /// See [`Bounds`].
+    pub slips: u8,
+    /// See [`Bounds`].
     pub agent_dies: u8,
     /// See [`Bounds`].
     pub agent_freezes: u8,
@@ -88,17 +98,57 @@ fn wakes(node: &Node, now: Time) -> bool {
     !effects.is_empty() || after != *node
 }
 
-fn may(spent: u8, bound: u8) -> bool {
+/// Whether this is something that goes wrong, not just something that happens or is mended.
+fn goes_wrong(event: &Event) -> bool {
+    match event {
+        Event::Stall(_) | Event::Lose(_) | Event::Fail(..) => true,
+        Event::Fault(fault) => !matches!(
+            fault,
+            Fault::AgentStarts(_)
+                | Fault::AgentThaws(_)
+                | Fault::HostStarts(_)
+                | Fault::HostWakes(_)
+                | Fault::Heal(..)
+                | Fault::StoreUp
+        ),
+        Event::Advance(_)
+        | Event::AdvanceBut(_)
+        | Event::Wake(_)
+        | Event::Deliver(_)
+        | Event::Expire(..)
+        | Event::Perform(..)
+        | Event::GuardFires(_)
+        | Event::Look(_)
+        | Event::Replicate(_)
+        | Event::Commit(_)
+        | Event::OrphansEnd(_)
+        | Event::Operate(..) => false,
+    }
+}
+
+fn within(spent: u8, bound: u8) -> bool {
     bound == ANY || spent < bound
 }
 
 impl World {
+    /// Whether one thing more of this kind may go wrong.
+    fn may(&self, spent: u8, bound: u8) -> bool {
+        within(spent, bound) && self.may_go_wrong()
+    }
+
+    fn may_go_wrong(&self) -> bool {
+        self.setup.bounds.troubles.is_none_or(|bound| self.spent.troubles < bound)
+    }
+
     /// Lists what can happen next.
     ///
     /// Nothing is ever listed as lost: until its sender gives up, what is lost looks just like what is late.
     pub fn events(&self) -> Vec<Event> {
         let mut events = Vec::new();
         if self.is_beyond() {
+            return events;
+        }
+        if self.setup.bounds.prompt && self.prompt_events(&mut events) {
             return events;
         }
         self.time_events(&mut events);
@@ -109,6 +159,21 @@ impl World {
         }
         self.shared_events(&mut events);
         events
+    }
+
+    /// Before anything else can happen, requests just sent are answered, unless they stall or their sender does.
+    fn prompt_events(&self, events: &mut Vec<Event>) -> bool {
+        let asks = self.flights.iter().filter(|one| !one.stalled && matches!(one.cargo, Cargo::Ask(..)));
+        let mut any = false;
+        for ask in asks {
+            any = true;
+            events.push(Event::Deliver(ask.id));
+            if self.may_go_wrong() {
+                events.push(Event::Stall(ask.id));
+            }
+            self.fault_events(ask.host, events);
+        }
+        any
     }
 
     /// Whether this state lies beyond the highest epoch of the model.
@@ -124,7 +189,8 @@ impl World {
             return;
         }
         events.push(Event::Advance(1));
-        if self.setup.bounds.drift_every > 0 {
+        let bounds = &self.setup.bounds;
+        if bounds.drift_every > 0 && bounds.slips.is_none_or(|bound| self.spent.slips < bound) {
             let slow =
                 (0u8..).zip(&self.hosts).filter(|(_, one)| one.clock.rests == 0 && one.times_a_lease());
             events.extend(slow.map(|(host, _)| Event::AdvanceBut(host)));
@@ -183,7 +249,7 @@ impl World {
         }
         if let Some((op, _)) = &one.order {
             events.push(Event::Perform(host, *op));
-            if may(self.spent.fails, self.setup.bounds.fails) {
+            if self.may(self.spent.fails, self.setup.bounds.fails) {
                 events.extend([Event::Fail(host, *op), Event::Unheard(host, *op)]);
             }
         }
@@ -193,8 +259,8 @@ impl World {
         if self.setup.bounds.replicate && self.streams(host).is_some() {
             events.push(Event::Replicate(host));
         }
-        if may(self.spent.commits, self.setup.bounds.commits) && one.awake() && one.postgres.can_acknowledge()
-        {
+        let commits = within(self.spent.commits, self.setup.bounds.commits);
+        if commits && one.awake() && one.postgres.can_acknowledge() {
             events.push(Event::Commit(host));
         }
     }
@@ -215,10 +281,10 @@ impl World {
         match &one.agent {
             Agent::Down if one.awake() => fault(Fault::AgentStarts(host)),
             Agent::Up(_) if one.awake() => {
-                if may(spent.agent_dies, bounds.agent_dies) {
+                if self.may(spent.agent_dies, bounds.agent_dies) {
                     fault(Fault::AgentDies(host));
                 }
-                if may(spent.agent_freezes, bounds.agent_freezes) {
+                if self.may(spent.agent_freezes, bounds.agent_freezes) {
                     fault(Fault::AgentFreezes(host));
                 }
             }
@@ -226,17 +292,17 @@ impl World {
             Agent::Up(_) | Agent::Down => {}
         }
         if one.postgres.process != Process::Down && one.awake() {
-            if may(spent.postgres_dies, bounds.postgres_dies) {
+            if self.may(spent.postgres_dies, bounds.postgres_dies) {
                 fault(Fault::PostgresDies(host));
             }
-            if may(spent.guard_dies, bounds.guard_dies) && one.guard != Warden::Dead {
+            if self.may(spent.guard_dies, bounds.guard_dies) && one.guard != Warden::Dead {
                 fault(Fault::GuardDies(host));
             }
-            if may(spent.promoted_by_hand, bounds.promoted_by_hand) {
+            if self.may(spent.promoted_by_hand, bounds.promoted_by_hand) {
                 fault(Fault::PromotedByHand(host));
             }
         }
-        if one.up && may(spent.host_dies, bounds.host_dies) {
+        if one.up && self.may(spent.host_dies, bounds.host_dies) {
             fault(Fault::HostDies(host));
         }
         if !one.up {
@@ -248,14 +314,14 @@ impl World {
         let (bounds, spent) = (&self.setup.bounds, &self.spent);
         if !self.store.up {
             events.push(Event::Fault(Fault::StoreUp));
-        } else if may(spent.store_down, bounds.store_down) {
+        } else if self.may(spent.store_down, bounds.store_down) {
             events.push(Event::Fault(Fault::StoreDown));
         }
         let leader = self.store.view.leader.as_ref().is_some_and(|leader| leader.name.is_some());
-        if bounds.leader_key_goes && leader {
+        if bounds.leader_key_goes && leader && self.may_go_wrong() {
             events.push(Event::Fault(Fault::LeaderKeyGone));
         }
-        if bounds.watch_breaks {
+        if bounds.watch_breaks && self.may_go_wrong() {
             let broken = |host: HostId| {
                 let mut news = self.flights.iter().filter(|flight| flight.host == host);
                 news.any(|flight| matches!(flight.cargo, Cargo::News(News::Interrupted)))
@@ -263,7 +329,7 @@ impl World {
             let hosts = (0u8..).zip(&self.hosts).filter(|(host, one)| one.node().is_some() && !broken(*host));
             events.extend(hosts.map(|(host, _)| Event::Fault(Fault::WatchBreaks(host))));
         }
-        if may(spent.switchovers, bounds.switchovers)
+        if within(spent.switchovers, bounds.switchovers)
             && let Some(host) =
                 (0u8..).zip(&self.hosts).find(|(_, one)| one.postgres.process == Process::Primary)
         {
@@ -280,6 +346,9 @@ impl World {
             }
         };
         let spent = &mut self.spent;
+        if bounds.troubles.is_some() && goes_wrong(event) {
+            spent.troubles += 1;
+        }
         match event {
             Event::Fault(Fault::AgentDies(_) | Fault::AgentDiesAfterOrder(_)) => {
                 count(&mut spent.agent_dies, bounds.agent_dies);
@@ -292,6 +361,7 @@ impl World {
             Event::Fault(Fault::PromotedByHand(_)) => {
                 count(&mut spent.promoted_by_hand, bounds.promoted_by_hand);
             }
+            Event::AdvanceBut(_) => spent.slips += u8::from(bounds.slips.is_some()),
             Event::Commit(_) => count(&mut spent.commits, bounds.commits),
             Event::Operate(..) => count(&mut spent.switchovers, bounds.switchovers),
             Event::Fail(..) | Event::Unheard(..) => count(&mut spent.fails, bounds.fails),

@@ -34,6 +34,8 @@ pub enum Event {
     Deliver(FlightId),
     /// What is on its way is lost.
     Lose(FlightId),
+    /// This request, and its answer, may take any time from now on, or get lost (models where others don't).
+    Stall(FlightId),
     /// A request to the store gets no answer in time.
     Expire(HostId, OpId),
     /// This order, if it is still under way, is carried out.

@@ -1,7 +1,7 @@
 //! What goes wrong, and how it is mended.
 
 use super::event::{Event, Fault, HostId, Site};
-use super::host::{Agent, Cargo, Warden};
+use super::host::{Agent, Cargo, Flight, Warden};
 use super::postgres::Process;
 use super::{Trail, World};
 use primacy_core::Epoch;
@@ -27,7 +27,7 @@ impl World {
             Fault::Heal(from, to) => self.heal(from, to, trail),
             Fault::StoreDown => std::mem::take(&mut self.store.up),
             Fault::StoreUp => self.store_up(trail),
-            Fault::WatchBreaks(host) => self.watch_breaks(host, trail),
+            Fault::WatchBreaks(host) => self.watch_breaks(host, trail) && self.fall_silent(host),
             Fault::LeaderKeyGone => self.leader_key_gone(trail),
             Fault::PromotedByHand(host) => self.promoted_by_hand(host, trail),
         }
@@ -217,6 +217,16 @@ impl World {
         }
         self.flights.retain(|flight| flight.host != host || !matches!(flight.cargo, Cargo::News(_)));
         self.send(host, Cargo::News(News::Interrupted), trail);
+        true
+    }
+
+    /// In models it takes any time until an agent notices that its watch has broken by itself.
+    fn fall_silent(&mut self, host: HostId) -> bool {
+        let silent = |flight: &&mut Flight| {
+            flight.host == host && matches!(flight.cargo, Cargo::News(News::Interrupted))
+        };
+        let broken = self.flights.iter_mut().filter(silent);
+        broken.for_each(|flight| flight.stalled = self.setup.bounds.prompt);
         true
     }
 

@@ -109,6 +109,8 @@ pub struct Flight {
     pub host: u8,
     /// What it is.
     pub cargo: Cargo,
+    /// A request, or its answer, that takes its time or gets lost, where the others don't (models only).
+    pub stalled: bool,
 }
 
 /// What can be on its way.

@@ -156,6 +156,7 @@ impl World {
             Event::Wake(host) => self.hand(*host, Input::Wake, trail),
             Event::Deliver(flight) => self.deliver(*flight, trail),
             Event::Lose(flight) => self.lose(*flight),
+            Event::Stall(flight) => self.stall(*flight),
             Event::Expire(host, op) => self.expire(*host, *op, trail),
             Event::Perform(host, op) => self.perform(*host, *op, trail),
             Event::Fail(host, op) => self.fail(*host, *op, trail),
@@ -263,7 +264,7 @@ impl World {
     pub(crate) fn send(&mut self, host: HostId, cargo: Cargo, trail: &mut Trail) {
         let id = self.next_flight;
         self.next_flight += 1;
-        self.flights.push(Flight { id, host, cargo });
+        self.flights.push(Flight { id, host, cargo, stalled: false });
         trail.possible.push(Event::Deliver(id));
     }
 }

@@ -4,6 +4,11 @@
 //! look at the instance when that has changed. News of the store arrive at once, too. An agent that can't take them, or
 //! whose watch has broken, loses them and hears later that it has missed something; so news are either prompt or as
 //! late as can be.
+//!
+//! Where requests are prompt, an answer arrives in the step that carries out the request, unless the request has stalled.
+//! One stalls because that is one of the model's troubles, or because it can't be carried out just then: the store is
+//! down, or its sender is frozen or gone. From then on anything may come of it: it is carried out, and answered, at any
+//! time, or given up and carried out later still, or never.
 
 use super::event::{FlightId, HostId};
 use super::host::{Agent, Cargo};
@@ -24,6 +29,22 @@ impl World {
         let settled = (0..STEPS_MAX).any(|_| !self.settle_one(trail));
         assert!(settled, "a host goes round in circles");
         self.drop_unawaited();
+        self.stall_what_must_wait();
+    }
+
+    /// What can't be carried out at once takes its time then.
+    fn stall_what_must_wait(&mut self) {
+        for at in 0..self.flights.len() {
+            let flight = &self.flights[at];
+            let waits = match flight.cargo {
+                Cargo::Ask(op, _) => {
+                    op == NOBODY || !self.store.up || !self.hosts[usize::from(flight.host)].listens()
+                }
+                Cargo::Answer(..) => true,
+                Cargo::News(_) | Cargo::Done(..) | Cargo::Arm(..) | Cargo::Guard(_) => false,
+            };
+            self.flights[at].stalled |= waits && self.setup.bounds.prompt;
+        }
     }
 
     fn settle_one(&mut self, trail: &mut Trail) -> bool {
@@ -41,12 +62,15 @@ impl World {
 
     /// Whether this flight arrives, or is lost, at once.
     fn is_due(&self, at: usize) -> bool {
-        let flight = &self.flights[at];
+        let (flight, bounds) = (&self.flights[at], &self.setup.bounds);
         let one = &self.hosts[usize::from(flight.host)];
         match &flight.cargo {
-            Cargo::Ask(..) | Cargo::Answer(..) => false,
+            Cargo::Answer(..) => bounds.prompt && !flight.stalled && one.listens(),
+            Cargo::Ask(..) => false,
             Cargo::Arm(..) | Cargo::News(News::Changed(..)) => true,
-            Cargo::News(News::Interrupted) => one.listens() && !self.setup.bounds.watch_breaks,
+            Cargo::News(News::Interrupted) => {
+                one.listens() && !flight.stalled && (bounds.prompt || !bounds.watch_breaks)
+            }
             Cargo::Done(..) | Cargo::Guard(_) => one.listens() || matches!(one.agent, Agent::Down),
         }
     }
