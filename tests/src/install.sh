@@ -23,9 +23,10 @@ disable() {
 } > /dev/null 2>&1
 
 make /etc/postgresql-common/createcluster.d/primacy-lab.conf 'create_main_cluster = false\n'
+# One of ours is here if an earlier run was killed; others, such as those in images of containers, stay.
 policy=/usr/sbin/policy-rc.d
-if [ ! -e $policy ]; then
-    make $policy '#!/bin/sh\nexit 101\n'
+if [ ! -e $policy ] || grep -qs '^# primacy-lab' $policy; then
+    make $policy '#!/bin/sh\n# primacy-lab: no services while its packages are installed\nexit 101\n'
     chmod 755 $policy
 fi
 
