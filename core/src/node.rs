@@ -63,6 +63,8 @@ pub struct Node {
 pub(crate) struct Asking {
     pub id: OpId,
     pub sent: Time,
+    /// A read after whose sending something may have changed without our having seen it: its answer may be older.
+    pub overtaken: bool,
     /// The store's revision known when it was sent; an answer from before it means that the store went back.
     pub floor: Revision,
     pub put: Vec<Record>,
@@ -220,7 +222,7 @@ impl Node {
         match input {
             Input::Wake => {}
             Input::News(News::Changed(revision, records)) => self.see_records(out.now, records, revision),
-            Input::News(News::Interrupted) => self.stale = true,
+            Input::News(News::Interrupted) => self.interrupted(),
             Input::Answered(id, response) => self.answered(out, id, response),
             Input::Performed(id, performed) => self.performed(out, id, performed),
             // While an order is carried out, its answer tells how the instance is; a look in between would show a
@@ -232,6 +234,13 @@ impl Node {
             }
             Input::Guard(guard) => self.hear_guard(out, guard),
             Input::Operator(request, command) => self.commanded(out, request, command),
+        }
+    }
+
+    fn interrupted(&mut self) {
+        self.stale = true;
+        if let Some(asking) = &mut self.asking {
+            asking.overtaken = asking.put.is_empty();
         }
     }
 
@@ -320,7 +329,7 @@ impl Node {
                 }
                 self.see_view(out.now, view, asking.floor);
                 self.read = Some(asking.sent);
-                self.stale = false;
+                self.stale = asking.overtaken;
             }
             Response::Transact(Answer::Committed(revision)) => {
                 self.see_records(out.now, asking.put, revision);
@@ -398,7 +407,7 @@ impl Node {
             Request::Read => Vec::new(),
             Request::Transact(txn) => txn.put.clone(),
         };
-        self.asking = Some(Asking { id, sent: out.now, floor: self.view.as_of, put });
+        self.asking = Some(Asking { id, sent: out.now, overtaken: false, floor: self.view.as_of, put });
         out.push(Effect::Store { id, until: out.now + self.config.store_patience, request });
     }
 

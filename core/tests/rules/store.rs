@@ -294,3 +294,14 @@ fn a_release_has_the_position_read_again_but_another_change_has_not() {
     b.news([Record::Reign(Reign { released: Some(Released { end: None, to: None }), ..reign(2, "a") })]);
     assert_eq!(b.op(), Some(&Op::Look));
 }
+
+#[test]
+fn a_read_that_was_sent_before_an_interruption_is_followed_by_another() {
+    let mut b = Host::standby();
+    let first = interrupted(&mut b);
+    b.input(Input::News(News::Interrupted));
+    b.answer(&first);
+    let second = b.read();
+    b.answer(&second);
+    assert_eq!(b.asked, [], "one is enough");
+}

@@ -74,7 +74,7 @@ pub(crate) mod by_hand {
     use crate::world::postgres::{Data, Process, Timeline};
     use crate::world::{Setup, World, enumerate::Bounds};
     use primacy_core::store::{Beat, Record, Reign};
-    use primacy_core::{Boot, Config, Epoch, Lsn, Nonce, Revision, Span};
+    use primacy_core::{Boot, Config, Epoch, Lsn, MachineId, Nonce, Revision, Span};
     use std::sync::Arc;
 
     /// Three hosts, nothing running.

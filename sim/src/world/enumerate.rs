@@ -101,7 +101,7 @@ fn wakes(node: &Node, now: Time) -> bool {
 /// Whether this is something that goes wrong, not just something that happens or is mended.
 fn goes_wrong(event: &Event) -> bool {
     match event {
-        Event::Stall(_) | Event::Lose(_) | Event::Fail(..) => true,
+        Event::Stall(_) | Event::Lose(_) | Event::Fail(..) | Event::Unheard(..) | Event::LookFails(_) => true,
         Event::Fault(fault) => !matches!(
             fault,
             Fault::AgentStarts(_)
