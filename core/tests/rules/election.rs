@@ -533,3 +533,20 @@ fn a_beat_of_the_holder_is_taken_from_the_store_not_from_its_epoch() {
     b.news([Record::Beat(Beat { epoch: Epoch(1), end: Lsn(1) })]);
     assert_eq!(election_at(&b), Some(START + secs(4) + T), "any change of the record counts");
 }
+
+#[test]
+fn whose_wal_came_from_elsewhere_takes_no_handover() {
+    // Its source was copied anew from `c`, and carried it onto a timeline that it hasn't heard of.
+    let mut store = reign_of_a(1);
+    let released = Some(Released { end: Some(Lsn(200)), to: Some("b".into()) });
+    write(&mut store, [Record::Epoch(epoch_record(2, "c", None)), Record::Rule(rule(2, "c", &["a", "b"]))]);
+    write(&mut store, [Record::Reign(Reign { released, ..reign(2, "c") })]);
+    let then = |lineage: &[u32]| {
+        let mut b = Host::looked(config("b"), saved("b", lineage), store.clone(), in_recovery(at(2, 200)));
+        let look = b.order();
+        b.done(&look);
+        b.role()
+    };
+    assert_eq!(then(&[1, 2]), "claiming");
+    assert_eq!(then(&[1]), "standby");
+}

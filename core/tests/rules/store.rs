@@ -31,7 +31,6 @@ fn an_interrupted_watch_is_followed_by_a_read_of_everything() {
     let read = b.read();
     let until = b.now + ms(400);
     assert_eq!(effects, [Effect::Store { id: read.id, until, request: Request::Read }]);
-    assert_eq!(b.input(Input::News(News::Interrupted)), [], "one at a time");
     b.answer(&read);
     assert_eq!(b.asked, []);
 }
@@ -299,7 +298,7 @@ fn a_release_has_the_position_read_again_but_another_change_has_not() {
 fn a_read_that_was_sent_before_an_interruption_is_followed_by_another() {
     let mut b = Host::standby();
     let first = interrupted(&mut b);
-    b.input(Input::News(News::Interrupted));
+    assert_eq!(b.input(Input::News(News::Interrupted)), [], "one at a time");
     b.answer(&first);
     let second = b.read();
     b.answer(&second);

@@ -12,6 +12,7 @@ use primacy_core::touch::{
 use primacy_core::{
     Boot, Command, CopyId, Epoch, Guard, Input, Node, Nonce, OpId, Revision, Span, Time, Timer,
 };
+use std::sync::Arc;
 
 /// Moves every mark and every revision by one.
 struct Shift;
@@ -51,6 +52,10 @@ impl Touch for Shift {
     fn last_op(&self) -> u32 {
         0
     }
+    fn met(&mut self, _: &mut Arc<View>) -> bool {
+        false
+    }
+    fn became(&mut self, _: Arc<View>, _: &mut Arc<View>) {}
 }
 
 /// Forgets everything that is relative, and keeps how long it matters.
@@ -106,6 +111,10 @@ impl Touch for Forget {
     fn last_op(&self) -> u32 {
         0
     }
+    fn met(&mut self, _: &mut Arc<View>) -> bool {
+        false
+    }
+    fn became(&mut self, _: Arc<View>, _: &mut Arc<View>) {}
 }
 
 fn forgotten(node: &Node) -> (Node, Forget) {
