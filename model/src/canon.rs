@@ -13,7 +13,7 @@
 //! | revisions that a view is current at | whether to take over a whole answer or what is newer in it, which comes to the same in a store that never goes back | constants that choose the second |
 //! | nonces, boots, copies | equality | numbered as they are met; 0 stays, it means "none" |
 //! | numbers of effects and flights | equality, within a host | numbered as they are met |
-//! | the order of what is on its way | nothing, as any may arrive first | sorted |
+//! | the order of what is on its way | nothing, as any may arrive first; save which is lost of more zombies than the bound | sorted |
 //! | acknowledged commits of the past | nothing in a model | forgotten |
 //!
 //! Hosts keep their names, even where they could be exchanged for each other: between equally good candidates the name
