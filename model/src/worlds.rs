@@ -48,6 +48,7 @@ fn hardships() -> Bounds {
         agent_dies: ANY,
         agent_freezes: ANY,
         host_dies: ANY,
+        slow_stops: true,
         ..Bounds::default()
     }
 }
