@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 use primacy_core::MachineId;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::fmt::Write as _;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -16,18 +16,29 @@ const PROCESSES: &str = "/proc/self/ns/pid";
 /// If one of them can't be read.
 pub fn here(run_dir: &Path) -> anyhow::Result<MachineId> {
     let boot = std::fs::read_to_string(BOOT).context(BOOT)?;
-    let mut hasher = DefaultHasher::new();
-    boot.trim().hash(&mut hasher);
+    let mut all = boot.trim().to_owned();
     for place in [Path::new(PROCESSES), run_dir] {
         let found = std::fs::metadata(place).with_context(|| place.display().to_string())?;
-        (found.dev(), found.ino()).hash(&mut hasher);
+        write!(all, " {} {}", found.dev(), found.ino())?;
     }
-    Ok(MachineId(hasher.finish()))
+    Ok(MachineId(number(&all)))
+}
+
+/// The FNV-1a hash: an agent built with another toolchain must find the same number.
+fn number(text: &str) -> u64 {
+    text.bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::here;
+    use super::{here, number};
+
+    #[test]
+    fn the_number_of_a_text_stays_the_same() {
+        assert_eq!(number(""), 0xcbf2_9ce4_8422_2325);
+        assert_eq!(number("foobar"), 0x8594_4171_f739_67e8);
+    }
 
     #[test]
     fn another_run_directory_is_another_machine() {

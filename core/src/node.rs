@@ -63,8 +63,8 @@ pub struct Node {
 pub(crate) struct Asking {
     pub id: OpId,
     pub sent: Time,
-    /// A read after whose sending something may have changed without our having seen it: its answer may be older.
-    pub overtaken: bool,
+    /// A read whose answer may be older than what was seen, or missed, since: below this epoch it doesn't do.
+    pub doubt_below: Epoch,
     /// The store's revision known when it was sent; an answer from before it means that the store went back.
     pub floor: Revision,
     pub put: Vec<Record>,
@@ -222,7 +222,7 @@ impl Node {
         match input {
             Input::Wake => {}
             Input::News(News::Changed(revision, records)) => self.see_records(out.now, records, revision),
-            Input::News(News::Interrupted) => self.interrupted(),
+            Input::News(News::Interrupted) => self.doubt_below(Epoch(u32::MAX)),
             Input::Answered(id, response) => self.answered(out, id, response),
             Input::Performed(id, performed) => self.performed(out, id, performed),
             // While an order is carried out, its answer tells how the instance is; a look in between would show a
@@ -237,10 +237,11 @@ impl Node {
         }
     }
 
-    fn interrupted(&mut self) {
+    /// Everything has to be read anew; what is being read doesn't do if it turns out to be of an epoch below this one.
+    fn doubt_below(&mut self, epoch: Epoch) {
         self.stale = true;
-        if let Some(asking) = &mut self.asking {
-            asking.overtaken = asking.put.is_empty();
+        if let Some(asking) = self.asking.as_mut().filter(|asking| asking.put.is_empty()) {
+            asking.doubt_below = asking.doubt_below.max(epoch);
         }
     }
 
@@ -249,8 +250,8 @@ impl Node {
     fn see_instance(&mut self, Found { instance, saved }: Found) {
         self.recognise_copy(saved);
         let known = self.view.reign.as_ref().map_or(Epoch(0), |reign| reign.epoch);
-        if instance.data().is_some_and(|data| data.position.epoch > known) {
-            self.stale = true;
+        if let Some(data) = instance.data().filter(|data| data.position.epoch > known) {
+            self.doubt_below(data.position.epoch);
         }
         self.instance = instance;
         self.notice_unordered_promotion();
@@ -329,7 +330,8 @@ impl Node {
                 }
                 self.see_view(out.now, view, asking.floor);
                 self.read = Some(asking.sent);
-                self.stale = asking.overtaken;
+                let found = self.view.reign.as_ref().map_or(Epoch(0), |reign| reign.epoch);
+                self.stale = found < asking.doubt_below;
             }
             Response::Transact(Answer::Committed(revision)) => {
                 self.see_records(out.now, asking.put, revision);
@@ -407,7 +409,7 @@ impl Node {
             Request::Read => Vec::new(),
             Request::Transact(txn) => txn.put.clone(),
         };
-        self.asking = Some(Asking { id, sent: out.now, overtaken: false, floor: self.view.as_of, put });
+        self.asking = Some(Asking { id, sent: out.now, doubt_below: Epoch(0), floor: self.view.as_of, put });
         out.push(Effect::Store { id, until: out.now + self.config.store_patience, request });
     }
 
@@ -603,7 +605,8 @@ impl Node {
             let longer = self.view.reign.as_ref().map_or(Span::ZERO, |reign| reign.ttl - self.config.ttl);
             let beyond = |(epoch, until): (Epoch, Time)| epoch == lease.epoch && until > fence + longer;
             assert!(!self.armed.is_some_and(beyond), "the guard is armed beyond the fence");
-            let published = self.view.beat.as_ref().filter(|beat| beat.epoch == lease.epoch);
+            // A beat of ours that nobody answered may be seen since: what was sent after it will be refused.
+            let published = self.view.beat.as_ref().filter(|beat| beat.revision == lease.beat);
             let least = published.map_or(Lsn(0), |beat| beat.end);
             let goes_back = |record: &Record| matches!(record, Record::Beat(beat) if beat.end < least);
             let sent = lease.sending.iter().flat_map(|sending| &sending.put);

@@ -394,10 +394,8 @@ mod tests {
         let zombie = after(&later, events.iter().find(gives_up).expect("it may give up"));
         let revision = |world: &World| world.store.view.beat.as_ref().map(|beat| beat.revision);
         let old = zombie.flights.iter().find(|flight| flight.stalled).expect("it may still arrive");
-        let applied = zombie.events().into_iter().filter(|event| *event == Event::Deliver(old.id));
-        assert!(
-            applied.map(|event| after(&zombie, &event)).all(|world| revision(&world) > revision(&zombie))
-        );
+        assert!(zombie.events().contains(&Event::Deliver(old.id)));
+        assert!(revision(&after(&zombie, &Event::Deliver(old.id))) > revision(&zombie));
     }
 
     #[test]

@@ -109,7 +109,6 @@ struct Guard {
 struct Ready {
     listener: bool,
     agent: bool,
-    signal: bool,
     postmaster: bool,
 }
 
@@ -159,9 +158,7 @@ impl Guard {
         if self.fence_fell() {
             self.kill_by_itself(Why::Fence);
         }
-        if ready.signal || self.blind.is_some() {
-            self.signal_changed();
-        }
+        self.look_for_promotion();
         if ready.postmaster {
             self.postmaster_ended();
         }
@@ -179,19 +176,14 @@ impl Guard {
         let mut fds =
             vec![PollFd::new(&self.listener, PollFlags::IN), PollFd::new(&self.timer, PollFlags::IN)];
         let agent = self.agent.as_ref().map(|agent| add(&mut fds, PollFd::new(&agent.stream, PollFlags::IN)));
-        let signal = self.signal.as_ref().map(|fd| add(&mut fds, PollFd::new(fd, PollFlags::IN)));
+        fds.extend(self.signal.iter().map(|fd| PollFd::new(fd, PollFlags::IN)));
         let postmaster = self.postmaster.as_ref().map(|fd| add(&mut fds, PollFd::new(fd, PollFlags::IN)));
         match poll(&mut fds, Some(&Timespec { tv_sec: 1, tv_nsec: 0 })) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(e) => return Err(e.into()),
         }
         let ready = |at: Option<usize>| at.is_some_and(|at| !fds[at].revents().is_empty());
-        Ok(Ready {
-            listener: ready(Some(0)),
-            agent: ready(agent),
-            signal: ready(signal),
-            postmaster: ready(postmaster),
-        })
+        Ok(Ready { listener: ready(Some(0)), agent: ready(agent), postmaster: ready(postmaster) })
     }
 
     fn fence_fell(&self) -> bool {
@@ -207,8 +199,9 @@ impl Guard {
         self.say(&Say::News(News::Killed(why)));
     }
 
-    /// `standby.signal` goes before the first write of a promotion. Unless it was ordered, that is one too many.
-    fn signal_changed(&mut self) {
+    /// `standby.signal` goes before the first write of a promotion. Unless it was ordered, that is one too many. Looked
+    /// for in every turn: the watch may be missing, and a kill unfinished.
+    fn look_for_promotion(&mut self) {
         if let Some(signal) = &self.signal {
             let mut buffer = [std::mem::MaybeUninit::uninit(); 4096];
             let mut reader = inotify::Reader::new(signal, &mut buffer);

@@ -165,9 +165,8 @@ impl Local {
                 Ok(())
             }
             Op::CloseSources => {
-                self.postgres.close_sources(by).await.map_err(failure)?;
                 self.source.replace(None);
-                Ok(())
+                self.postgres.close_sources(by).await.map(drop).map_err(failure)
             }
             Op::Promote => {
                 self.postgres.promote(order.epoch.0, by).await.map_err(failure)?;
@@ -223,11 +222,11 @@ impl Local {
             return Ok(());
         }
         let known = saved::read(data_dir).map_err(|why| failed("read what was saved", &why))?;
-        if known.unwrap_or_default().copy == order.saved.copy {
-            let identity = serde_json::to_value(&order.saved).map_err(|why| failed("save", &why))?;
-            self.postgres.set_identity(&identity).map_err(failure)?;
+        if known.unwrap_or_default().copy != order.saved.copy {
+            return Err(failed("save", &"another copy of the data lies there"));
         }
-        Ok(())
+        let identity = serde_json::to_value(&order.saved).map_err(|why| failed("save", &why))?;
+        self.postgres.set_identity(&identity).map_err(failure)
     }
 
     fn upstream(&self, name: &Name) -> Result<Upstream, Failure> {

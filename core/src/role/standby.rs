@@ -23,7 +23,8 @@ impl Node {
             Instance::Foreign(_) => {}
             Instance::Primary { data, .. } => self.unordered_promotion(out, &data),
             Instance::Stopped { .. } if self.may_begin_again() && !self.stale => {
-                return self.claim(out, Kind::Resume);
+                let due = self.begins_again_from().is_some_and(|from| out.now >= from);
+                return if due { self.claim(out, Kind::Resume) } else { None };
             }
             Instance::Stopped { .. } if self.is_spare() => return Some(Role::Vacant),
             Instance::Stopped { data, .. } => self.stopped(out, &data),
@@ -166,7 +167,8 @@ impl Node {
     }
 
     pub(super) fn standby_timers(&self, timer: &mut dyn FnMut(Time, Timer)) {
-        if let Some((_, from)) = self.standing() {
+        let from = self.standing().map(|(_, from)| from).or_else(|| self.begins_again_from());
+        if let Some(from) = from {
             timer(from, Timer::Election);
         }
     }

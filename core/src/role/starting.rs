@@ -5,7 +5,7 @@ use super::claiming::Kind;
 use crate::event::Frozen;
 use crate::instance::{Instance, Op};
 use crate::node::{Node, Out};
-use crate::{CopyId, Epoch, SystemId};
+use crate::{CopyId, Epoch, SystemId, Time};
 
 impl Node {
     pub(super) fn starting(&mut self, out: &mut Out) -> Option<Role> {
@@ -39,6 +39,12 @@ impl Node {
         let Some(reign) = self.view.reign.as_ref() else { return false };
         let first = reign.epoch == Epoch(1) && reign.holder == self.config.me;
         first && self.view.rule.is_none() && matches!(self.instance, Instance::Stopped { .. })
+    }
+
+    /// From when that is so: at once where an earlier agent of this name can have left nothing that runs unseen.
+    pub(super) fn begins_again_from(&self) -> Option<Time> {
+        let reign = self.view.reign.as_ref().filter(|_| self.may_begin_again())?;
+        Some(if reign.machine == self.config.machine { Time(0) } else { self.seen + reign.ttl })
     }
 
     /// Whether the data directory was made by this member and has never been part of any reign: nothing can be lost

@@ -285,3 +285,18 @@ fn a_holder_whose_postgresql_is_not_writable_is_not_the_primary() {
     assert_eq!(a.role(), "primary", "it starts it again");
     assert!(!a.node.is_primary(a.now));
 }
+
+#[test]
+fn a_beat_overtaken_by_one_that_was_not_answered_is_no_error_of_ours() {
+    let mut a = Host::primary();
+    a.sees(writable(at(2, 300), &[]));
+    a.wake_for(Timer::Beat);
+    let first = a.beat();
+    let revision = a.apply(&first).expect("applied");
+    a.unknown(&first);
+    a.sees(Instance::Unknown);
+    a.wake_for(Timer::Beat);
+    assert_eq!(a.beat().txn().put[0], beat(2, 100), "as far as it was seen in the store");
+    a.input(Input::News(News::Changed(revision, vec![beat(2, 300)])));
+    assert_eq!(a.role(), "primary");
+}

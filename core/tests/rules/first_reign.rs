@@ -137,6 +137,8 @@ fn made() -> Saved {
 fn a_bootstrap_interrupted_after_initdb_goes_on_with_what_was_made() {
     let mut a = Host::looked(config("a"), made(), claimed_by("a", 1), spare());
     assert_eq!(a.role(), "vacant");
+    let read = a.read();
+    a.answer(&read);
     let bid = a.write();
     a.answer(&bid);
     assert_eq!(a.claim().reign().epoch, Epoch(1));

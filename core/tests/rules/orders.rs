@@ -2,7 +2,7 @@
 
 use crate::host::*;
 use primacy_core::instance::{Failure, Found, Instance, Op, Saved};
-use primacy_core::store::{Record, Switchover};
+use primacy_core::store::Record;
 use primacy_core::{Effect, Epoch, Event, Input, Timer};
 
 #[test]
@@ -28,20 +28,11 @@ fn a_kill_has_twice_the_time_that_killing_may_take() {
 }
 
 #[test]
-fn a_stop_of_a_holder_ends_at_its_fence_and_that_of_a_standby_after_its_patience() {
+fn a_stop_of_a_standby_ends_after_its_patience() {
     let mut b = Host::standby();
     b.command(primacy_core::Command::Shutdown);
-    assert_eq!(b.order().order.until, b.now + secs(60));
-    let mut settings = config("a");
-    settings.instance_patience = secs(1);
-    let mut a = Host::primary_with(settings);
-    a.command(primacy_core::Command::Shutdown);
-    let stop = a.order();
-    assert_eq!(
-        (stop.order.until, stop.order.start_by),
-        (a.now + secs(1), a.now + secs(1)),
-        "whichever is first"
-    );
+    let stop = b.order();
+    assert_eq!((&stop.order.op, stop.order.until), (&Op::Stop, b.now + secs(60)));
 }
 
 #[test]
@@ -107,10 +98,7 @@ fn a_failed_order_is_told_and_given_again_after_a_pause() {
 #[test]
 fn a_kill_takes_the_place_of_what_is_under_way_and_is_not_given_twice() {
     let mut a = Host::primary();
-    a.news([Record::Switchover(Switchover { epoch: Epoch(2), to: None, refused: None })]);
-    a.sees(writable(at(2, 100), &[]));
-    a.command(primacy_core::Command::Shutdown);
-    a.ordered = None;
+    assert_eq!(a.shut_down().order.op, Op::Stop);
     a.news([Record::Reign(reign(3, "b"))]);
     assert_eq!(a.op(), Some(&Op::Kill), "in place of the stop");
     a.ordered = None;

@@ -279,3 +279,16 @@ fn a_namesake_on_another_machine_waits_like_everybody() {
     let a = Host::looked(elsewhere(), saved("a", &[1, 2]), reign_of_a(2), writable(at(2, 200), &[]));
     assert_eq!(a.op(), Some(&Op::Kill), "its reign isn't resumed either");
 }
+
+#[test]
+fn the_first_reign_is_begun_again_on_another_machine_only_after_its_lapse() {
+    let mut store = View::default();
+    write(&mut store, [Record::Reign(reign(1, "a")), beat(1, 50)]);
+    let elsewhere = Config { machine: MachineId(5), ..config("a") };
+    let mut a = Host::looked(elsewhere, saved("a", &[1]), store, stopped(at(1, 50)));
+    a.settle();
+    assert_eq!((a.role(), a.op()), ("standby", None));
+    assert_eq!(a.node.deadline(a.now), Some((a.now + secs(5), Timer::Election)));
+    a.wake_for(Timer::Election);
+    assert_eq!(a.claim().reign().epoch, Epoch(1));
+}

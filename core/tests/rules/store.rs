@@ -304,3 +304,16 @@ fn a_read_that_was_sent_before_an_interruption_is_followed_by_another() {
     b.answer(&second);
     assert_eq!(b.asked, [], "one is enough");
 }
+
+#[test]
+fn a_read_that_was_sent_before_newer_wal_was_seen_has_to_know_of_it() {
+    let mut b = Host::standby();
+    let first = interrupted(&mut b);
+    b.sees(in_recovery(at(3, 200)));
+    b.answer(&first);
+    let second = b.read();
+    assert_eq!(b.op(), None, "nothing is concluded meanwhile");
+    write(&mut b.store, [Record::Reign(reign(3, "c"))]);
+    b.answer(&second);
+    assert_eq!(b.asked, []);
+}

@@ -83,7 +83,10 @@ impl World {
             }
         }
         if !order.op.replaces() {
-            self.save(host, &order.saved);
+            let saved = self.save(host, &order.saved);
+            if !matches!(order.op, Op::Look | Op::Stop | Op::Kill) {
+                saved?;
+            }
         }
         match &order.op {
             Op::Look => Ok(()),
@@ -111,13 +114,14 @@ impl World {
     }
 
     /// What describes a copy isn't written to another one.
-    fn save(&mut self, host: HostId, saved: &Saved) {
+    fn save(&mut self, host: HostId, saved: &Saved) -> Result<(), Failure> {
         let one = self.host(host);
-        if one.saved.copy == saved.copy {
-            one.saved = saved.clone();
-        } else {
-            one.saved.highest = one.saved.highest.max(saved.highest);
+        one.saved.highest = one.saved.highest.max(saved.highest);
+        if one.saved.copy != saved.copy {
+            return Err(Failure::TimedOut);
         }
+        one.saved = saved.clone();
+        Ok(())
     }
 
     fn initdb(&mut self, host: HostId, order: &Order) -> Result<(), Failure> {
