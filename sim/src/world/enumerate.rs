@@ -1,7 +1,7 @@
 //! All that can happen next, within the bounds of a model.
 
 use super::World;
-use super::event::{Event, Fault, HostId, Site};
+use super::event::{Event, Fault, HostId};
 use super::host::{Agent, Cargo, Host, Warden};
 use super::postgres::Process;
 use primacy_core::store::News;
@@ -372,12 +372,5 @@ impl World {
     /// The highest epoch in this world.
     pub fn epoch(&self) -> Epoch {
         self.store.view.reign.as_ref().map_or(Epoch(0), |reign| reign.epoch)
-    }
-
-    /// Both directions of the links between a host and everything else.
-    pub fn links_of(&self, host: HostId) -> Vec<(Site, Site)> {
-        let others = (0..self.hosts.len() as HostId).filter(|other| *other != host).map(Site::Host);
-        let sites: Vec<_> = others.chain([Site::Store]).collect();
-        sites.into_iter().flat_map(|site| [(Site::Host(host), site), (site, Site::Host(host))]).collect()
     }
 }
