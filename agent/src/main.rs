@@ -8,6 +8,7 @@
 //! | start and end of an agent | [`agent`] |
 //! | the configuration file | [`config`] |
 //! | the data directory's name and its lock | [`place`] |
+//! | where this agent runs | [`machine`] |
 //! | the records in etcd, and Patroni's keys beside them | [`store`] |
 //! | the core's orders to PostgreSQL | [`instance`] |
 //! | REST and command line | [`api`], [`cli`] |

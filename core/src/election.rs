@@ -2,7 +2,7 @@
 //!
 //! | right | who | when |
 //! |---|---|---|
-//! | [`HandedOver`](Right::HandedOver) | listed, and has everything up to the end of a clean shutdown | at once if named, or if nobody is; else after a patience |
+//! | [`HandedOver`](Right::HandedOver) | listed, has everything up to the end of a clean shutdown, and knows its WAL as that reign's | at once if named, or if nobody is; else after a patience |
 //! | [`Leader`](Right::Leader) | wrote the rule in force, with the copy it has now | at once if the store still names it holder, on this machine; else when the lease has lapsed |
 //! | [`Listed`](Right::Listed) | listed with the copy it has now, part of the elected history, not too far behind | when the lease has lapsed or was released |
 //!

@@ -102,7 +102,7 @@ pub enum Timer {
     Beat,
     /// The fence is near, or falls.
     Fence,
-    /// A failed request or order is due again.
+    /// A failed request or order, or a fence that isn't acknowledged, is due again.
     Again,
     /// The lease of another lapses, or a candidate's patience ends.
     Election,

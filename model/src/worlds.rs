@@ -169,7 +169,8 @@ pub const WORLDS: &[Named] = &[
     Named {
         name: "lease",
         asks: "can two hosts be writable at once, whatever requests and answers are late or lost?",
-        fixes: "two hosts, one takeover, exact clocks, punctual agents, no crashes, no commits, orders take no time",
+        fixes: "two hosts, one takeover, exact clocks, punctual agents, no crashes, no commits, orders but stops take \
+                no time",
         long: false,
         states: 565_679,
         hosts: 2,
@@ -180,7 +181,7 @@ pub const WORLDS: &[Named] = &[
     Named {
         name: "three",
         asks: "can two of three hosts be writable at once, whatever single thing goes wrong?",
-        fixes: "one trouble of any kind, exact clocks, orders take no time, one takeover",
+        fixes: "one trouble of any kind, exact clocks, orders but stops take no time, one takeover",
         long: false,
         states: 7_532,
         hosts: 3,
@@ -197,7 +198,8 @@ pub const WORLDS: &[Named] = &[
     Named {
         name: "drift",
         asks: "does a tick that a slow clock loses do harm, whatever two things go wrong besides?",
-        fixes: "three hosts, store and watches never fail, orders take no time; not followed beyond a takeover",
+        fixes: "three hosts, store and watches never fail, orders but stops take no time; not followed beyond a \
+                takeover",
         long: false,
         states: 278_482,
         hosts: 3,
@@ -208,7 +210,7 @@ pub const WORLDS: &[Named] = &[
     Named {
         name: "pairs",
         asks: "can two of three hosts be writable at once, whatever two things go wrong?",
-        fixes: "two troubles of any kind, exact clocks, orders take no time, one takeover",
+        fixes: "two troubles of any kind, exact clocks, orders but stops take no time, one takeover",
         long: true,
         states: 1_526_070,
         hosts: 3,

@@ -17,7 +17,8 @@ const LOG_BYTES_MAX: u64 = 64 << 20;
 /// Between two looks at the process table.
 const APART: Duration = Duration::from_millis(100);
 
-/// So many timelines may be left out by one promotion: each costs a file, and a forged record may name billions.
+/// So far above its own timeline may a promotion go: each one between costs a file, and a forged record may name
+/// billions.
 const SKIPPED_MAX: u32 = 1_000;
 
 impl Postgres {
@@ -68,8 +69,8 @@ impl Postgres {
         self.settings.run_dir.join("postgres.log")
     }
 
-    /// The last thing that PostgreSQL couldn't do, if it said so a short while ago. Nothing else of its output is told:
-    /// it may hold secrets of the user's.
+    /// The last thing that PostgreSQL couldn't do, if that is at the end of its log. Nothing else of its output is
+    /// told: it may hold secrets of the user's.
     pub fn last_failure(&self) -> Option<String> {
         let text = files::tail(&self.log(), 2_000);
         text.lines().rev().find(|line| line.contains("FATAL:")).map(str::to_owned)

@@ -1,6 +1,6 @@
 //! What survives a crash of the agent: a file in the data directory that describes this copy of the data.
 //!
-//! While there is no data directory, a file of the same form in the run directory keeps the highest epoch seen.
+//! A file of the same form in the run directory keeps the highest epoch seen, also without a data directory.
 
 use primacy_core::instance::Saved;
 use std::fs::{File, rename};
