@@ -52,8 +52,8 @@ impl Node {
     fn handed_over(&self, reign: &Reign, position: Position) -> Option<Time> {
         let released = reign.released.as_ref()?;
         let end = Position { epoch: reign.epoch, lsn: released.end? };
-        // WAL of that reign that came from elsewhere, by itself: its way here isn't known, and what follows from it could
-        // never be verified.
+        // WAL of that reign that came from elsewhere, by itself: its way here isn't known, and what follows from it
+        // could never be verified.
         if self.saved.lineage.last() != Some(&(reign.epoch, reign.nonce)) {
             return None;
         }

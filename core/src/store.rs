@@ -19,7 +19,8 @@ pub struct Reign {
     pub holder: Name,
     /// The life of the holder's agent: another agent of the same name can't renew (hazard A28).
     pub boot: Boot,
-    /// Where that agent runs. Its name may be used twice, by a cloned machine say: elsewhere its word counts for nothing.
+    /// Where that agent runs. Its name may be used twice, by a cloned machine say: elsewhere its word counts for
+    /// nothing.
     #[cfg_attr(feature = "serde", serde(default))]
     pub machine: MachineId,
     /// Tells this reign from another one with the same number.

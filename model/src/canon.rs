@@ -180,8 +180,8 @@ impl Revisions {
         self.above_last(self.of.get(key).map_or(&[], Vec::as_slice), revision)
     }
 
-    /// The rank of the last answered write up to this revision, and one more for each of the record's after it. Looks at
-    /// those writes only that have a rank by now.
+    /// The rank of the last answered write up to this revision, and one more for each of the record's after it. Looks
+    /// at those writes only that have a rank by now.
     fn above_last(&self, of: &[u64], revision: u64) -> u64 {
         let ranked = self.committed.iter().zip(&self.ranks);
         let (last, rank) = ranked.take_while(|(write, _)| **write <= revision).last().unwrap_or((&0, &0));

@@ -208,7 +208,8 @@ fn measure(engine: Engine, name: &str, seeds: u64) {
     let (wall, virtual_s) = (begun.elapsed().as_secs_f64(), total.virtual_us as f64 / 1e6);
     let (speed, step_us) = (virtual_s / wall, wall * 1e6 / total.steps as f64);
     println!(
-        "{name:10} {virtual_s:.0} virtual s in {wall:.2} s on one core: {speed:.0} x real time; {} steps, {step_us:.2} us each",
+        "{name:10} {virtual_s:.0} virtual s in {wall:.2} s on one core: {speed:.0} x real time; {} steps, \
+         {step_us:.2} us each",
         total.steps
     );
 }

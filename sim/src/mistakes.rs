@@ -345,10 +345,10 @@ fn document(before: &str, mistakes: &[Mistake], caught: Option<(&str, &[(String,
 fn head(mistakes: &[Mistake]) -> String {
     let mut text = String::from(
         "# Planted mistakes\n\nWritten by `cargo sim mistakes --write` and `cargo model mistakes --write`, from the \
-         headers of the patches in\n`sim/mistakes` and from what was caught. Each patch plants one mistake in a copy of \
-         the core; the simulator and the model\nchecker built from that copy must catch it. `assertion` means that the \
-         core's own check stopped the node first. Seeds\nrun for 300 virtual seconds of troubles each, one after the \
-         other from seed 0.\n\n| name | what is wrong | stands for | to be caught by |\n|---|---|---|---|\n",
+         headers of the patches in\n`sim/mistakes` and from what was caught. Each patch plants one mistake in a copy \
+         of the core; the simulator and the\nmodel checker built from that copy must catch it. `assertion` means that \
+         the core's own check stopped the node first.\nSeeds run for 300 virtual seconds of troubles each, one after \
+         the other from seed 0.\n\n| name | what is wrong | stands for | to be caught by |\n|---|---|---|---|\n",
     );
     for Mistake { name, what, stands_for, catch, blind, .. } in mistakes {
         let blind = blind.as_ref().map_or(String::new(), |why| format!("; not {why}"));

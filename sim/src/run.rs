@@ -1,7 +1,7 @@
 //! One run: a plan's troubles with safety checked after every step, then everything is mended and liveness demanded.
 //!
-//! A [`Run`] knows when its next step is due and takes it. What waits in between is another's: here nothing does, and in
-//! [`driver`](crate::driver) the agents live meanwhile.
+//! A [`Run`] knows when its next step is due and takes it. What waits in between is another's: here nothing does, and
+//! in [`driver`](crate::driver) the agents live meanwhile.
 
 use crate::invariants::{Violation, first_violation, progress, quiescence};
 use crate::plan::{HOSTS, Plan, What, name};

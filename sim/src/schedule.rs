@@ -225,9 +225,9 @@ impl Schedule {
         }
     }
 
-    /// A silence may begin with any message, so that what a node has just sent or heard may be the last for a while; the
-    /// message itself may still pass. It begins more easily where that is worth most: with a message that asks for a
-    /// lease, or just after another silence.
+    /// A silence may begin with any message, so that what a node has just sent or heard may be the last for a while;
+    /// the message itself may still pass. It begins more easily where that is worth most: with a message that asks for
+    /// a lease, or just after another silence.
     fn fall_silent(&mut self, host: usize, now: u64, cargo: &Cargo) {
         let ttl = self.knobs.ttl_ms * 1_000;
         let over = self.silent[host].iter().map(|(_, until)| *until).max().unwrap_or(0);

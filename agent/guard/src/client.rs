@@ -146,8 +146,8 @@ fn arguments(run_dir: &Path, data_dir: &Path) -> [std::ffi::OsString; 4] {
     ["--run-dir".into(), run_dir.into(), "--data-dir".into(), data_dir.into()]
 }
 
-/// What the launcher does: starts the guard proper and leaves. The guard's messages go to a file: the agent's stderr may
-/// be a pipe that nobody reads, and the guard outlives the agent.
+/// What the launcher does: starts the guard proper and leaves. The guard's messages go to a file: the agent's stderr
+/// may be a pipe that nobody reads, and the guard outlives the agent.
 ///
 /// # Errors
 /// If the program can't be started.

@@ -6,8 +6,8 @@
 //! confirmed its lease; if it doesn't, the guard kills every process of the instance at F.
 //!
 //! - [`server`] is the guard: one thread, one loop, states `idle` and `armed(epoch, F)`.
-//! - [`kill`] finds and kills the processes of an instance, and never a stranger. The agent uses it, too, when the guard
-//!   itself has died.
+//! - [`kill`] finds and kills the processes of an instance, and never a stranger. The agent uses it, too, when the
+//!   guard itself has died.
 //! - [`client`] is the agent's end.
 //! - [`wire`] is what they say to each other, a line of JSON each.
 //!

@@ -209,7 +209,8 @@ fn what_a_dead_postmaster_leaves_behind_is_killed_and_told() {
     );
 }
 
-/// What a session has started with `COPY … TO PROGRAM` works wherever it likes, and has no parent when the session dies.
+/// What a session has started with `COPY … TO PROGRAM` works wherever it likes, and has no parent when the session
+/// dies.
 #[test]
 fn an_orphan_of_a_session_is_seen_and_killed() {
     let place = Place::new();

@@ -1,8 +1,8 @@
 //! What the agent does to a PostgreSQL instance: files, processes, SQL. It decides nothing.
 //!
-//! Everything takes a deadline and ends by it. A call that is dropped leaves no process behind. What it had begun on disk
-//! lies beside the data directory under another name, and is cleared away by the next call of its kind, with what a dead
-//! agent has left at work on it.
+//! Everything takes a deadline and ends by it. A call that is dropped leaves no process behind. What it had begun on
+//! disk lies beside the data directory under another name, and is cleared away by the next call of its kind, with what
+//! a dead agent has left at work on it.
 
 mod config;
 mod control;

@@ -54,7 +54,8 @@ fn rows(scope: &str, found: &Found, order: Order) -> Vec<Value> {
             (_, _) => String::new(),
         };
         let role = if leads(member) { "Leader" } else { "Replica" };
-        let mut row = json!({"Cluster": scope, "Member": member["name"], "Host": host, "Role": role, "State": member["state"]});
+        let (name, state) = (&member["name"], &member["state"]);
+        let mut row = json!({"Cluster": scope, "Member": name, "Host": host, "Role": role, "State": state});
         row["TL"] = member["timeline"].clone();
         if !member["guard"].is_null() {
             row["Guard"] = member["guard"].clone();

@@ -89,8 +89,8 @@ impl Node {
         self.ask_to_put(out, &[Key::Rule], put);
     }
 
-    /// The T of the reign to be. One that is resumed is never shortened: the guard may be armed for as long as the agent
-    /// before was promised. Its holder then counts on less than others wait for (hazard A54).
+    /// The T of the reign to be. One that is resumed is never shortened: the guard may be armed for as long as the
+    /// agent before was promised. Its holder then counts on less than others wait for (hazard A54).
     fn promised_ttl(&self, kind: Kind) -> Span {
         match (kind, &self.view.reign) {
             (Kind::Resume, Some(reign)) => reign.ttl.max(self.config.ttl),

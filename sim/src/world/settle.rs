@@ -6,9 +6,9 @@
 //! late as can be.
 //!
 //! Where requests are prompt, an answer arrives in the step that carries out the request, unless that has stalled. A
-//! request stalls because that is one of the model's troubles, or because it can't be carried out just then: the store is
-//! down, or its sender is frozen or gone. From then on anything may come of it: it is carried out, and answered, at any
-//! time, or given up and carried out later still, or never.
+//! request stalls because that is one of the model's troubles, or because it can't be carried out just then: the store
+//! is down, or its sender is frozen or gone. From then on anything may come of it: it is carried out, and answered, at
+//! any time, or given up and carried out later still, or never.
 
 use super::event::{FlightId, HostId};
 use super::host::{Agent, Cargo};
