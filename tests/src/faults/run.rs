@@ -72,9 +72,13 @@ pub fn prepare(lab: &Lab) -> Result<()> {
 
 /// Runs a fault on a lab whose cluster is up. `watch` gets to see the clients before it begins.
 pub fn run(lab: &Lab, fault: &Fault, watch: &mut dyn FnMut(&Clients)) -> Result<Outcome> {
+    let empty = fault.id == "C1";
+    if empty {
+        let clients = Clients::start(lab)?;
+        super::catalogue::empty(&Scene { lab, clients: &clients, marks: Vec::new(), problems: Vec::new() })?;
+    }
     let clients = Clients::start(lab)?;
     watch(&clients);
-    let empty = fault.id == "C1";
     if !empty {
         wait_healthy(&clients, Moment::now(), WARM_UP).context("before the fault")?;
     }
