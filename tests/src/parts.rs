@@ -72,6 +72,7 @@ pub const PARTS: &[Part] = &[
         &["cargo", "doc", "--release", "--workspace", "--no-deps", "--config", DOC_FLAGS],
     ),
     part("tests", When::Always, 600, TESTS),
+    part("tests", When::Full, 300, SLOW_TESTS),
     part("tidy", When::Always, 120, &["cargo", "test", "--release", "--workspace", "--test", "tidy"]),
     part("simulation", When::Usual, 300, &["@primacy-sim", "sweep", "--seeds", "0..200"]),
     part("simulation", When::Full, 3_600, &["@primacy-sim", "sweep", "--seeds", "0..5000"]),
@@ -90,6 +91,9 @@ const CLIPPY: &[&str] =
 /// Tidiness is a part of its own.
 const TESTS: &[&str] =
     &["cargo", "test", "--release", "--workspace", "--no-fail-fast", "--", "--skip", "tidy::"];
+
+/// Those that have to wait for something.
+const SLOW_TESTS: &[&str] = &["cargo", "test", "--release", "--workspace", "--", "--ignored"];
 
 /// How a part ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
