@@ -37,6 +37,8 @@ pub struct Config {
     pub restarts_max: u8,
     /// A candidate that lacks more bytes than this against the last published position may not stand.
     pub lag_bytes_max: u64,
+    /// Whether a copy that has left the elected history may be rewound; else it is copied anew.
+    pub rewind: bool,
     /// The greater, the rather this node is elected among equals; 0: never.
     pub priority: u32,
 }
@@ -84,6 +86,7 @@ impl Config {
             clone_patience: Span::secs(24 * 3600),
             restarts_max: 3,
             lag_bytes_max: 1_048_576,
+            rewind: true,
             priority: 1,
         }
     }

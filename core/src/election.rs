@@ -20,7 +20,7 @@ use core::cmp::Reverse;
 impl Node {
     /// The right by which this node may stand, and the time from which it may; none if it may not.
     pub(crate) fn standing(&self) -> Option<(Right, Time)> {
-        let Instance::Standby { data, .. } = &self.instance else { return None };
+        let Instance::Standby { data, ready: true, .. } = &self.instance else { return None };
         let (reign, rule) = (self.view.reign.as_ref()?, self.view.rule.as_ref()?);
         if self.config.priority == 0 || self.is_promoted_by_hand() || reign.epoch < self.saved.highest {
             return None;

@@ -33,7 +33,9 @@ pub enum Event {
     HandsOver { to: Option<Name> },
     SwitchoverRefused { why: Refusal },
     Released { clean: bool },
-    NotContained { epoch: Epoch, position: Position },
+    NotContained { epoch: Epoch, position: Position, left: Option<Position> },
+    Rewinds { to: Name, left: Position, position: Position },
+    Rewound { epoch: Epoch },
     Failed { op: Op, why: Failure },
     Froze { why: Frozen },
     Stopped,
@@ -180,10 +182,18 @@ impl fmt::Display for Event {
             Event::SwitchoverRefused { why } => write!(f, "refuses the switchover: {why}"),
             Event::Released { clean: true } => f.write_str("gave the lease back after a clean shutdown"),
             Event::Released { clean: false } => f.write_str("gave the lease back"),
-            Event::NotContained { epoch, position } => write!(
+            Event::NotContained { epoch, position, left: Some(left) } => write!(
+                f,
+                "its data at {position} left the history of epoch {epoch} at {left}: moves it aside and copies anew"
+            ),
+            Event::NotContained { epoch, position, left: None } => write!(
                 f,
                 "its data at {position} is not part of the history of epoch {epoch}: moves it aside and copies anew"
             ),
+            Event::Rewinds { to, left, position } => {
+                write!(f, "its data at {position} left the history of {to} at {left}: rewinds it")
+            }
+            Event::Rewound { epoch } => write!(f, "its data is part of the history of epoch {epoch} again"),
             Event::Failed { op, why } => write!(f, "could not {op}: {why}"),
             Event::Froze { why } => write!(f, "needs an operator: {why}"),
             Event::Stopped => f.write_str("has stopped in order"),

@@ -37,6 +37,9 @@ pub enum Instance {
         source: Option<(Name, Epoch)>,
         /// A walreceiver streams from that source.
         streaming: bool,
+        /// It takes connections: all of its own WAL is replayed, and it is consistent. Before that it can follow a
+        /// source, but neither be promoted nor prove that its sources are closed.
+        ready: bool,
     },
     /// Running and able to acknowledge commits.
     Primary {
@@ -44,6 +47,9 @@ pub enum Instance {
         data: Data,
         /// Members that stream from it, and how far they have flushed.
         followers: BTreeMap<Name, Lsn>,
+        /// Its latest checkpoint lies on the timeline it writes. Before that, its `pg_control` still names the one
+        /// before, and `pg_rewind` takes that for its own (hazards C03, C04).
+        checkpointed: bool,
     },
 }
 
@@ -100,6 +106,9 @@ pub struct Saved {
     pub lineage: Vec<(Epoch, Nonce)>,
     /// The highest reign ever seen; WAL of a lower one is never taken again.
     pub highest: Epoch,
+    /// The copy is being rewound. Whoever finds it so after an interruption has half of each history (hazard C05).
+    #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "core::ops::Not::not"))]
+    pub mending: bool,
 }
 
 /// Something PostgreSQL is told to do.
@@ -112,6 +121,9 @@ pub enum Op {
     Initdb,
     /// Copy the data directory from this member.
     Clone(Name),
+    /// Bring the copy back to where it left the history of this member, and take what the member has from there on;
+    /// a copy that was not shut down in order recovers first.
+    Rewind(Name),
     /// Move the data directory aside; nothing is deleted. All processes of the instance are gone before.
     SetAside,
     /// Start in recovery, without a source of WAL.
@@ -124,6 +136,9 @@ pub enum Op {
     CloseSources,
     /// Promote; the new timeline is the order's epoch.
     Promote,
+    /// What a new primary does once its place in the history is known to all: let its WAL be archived, and begin a
+    /// checkpoint, which may still be under way when this is done.
+    Settle,
     /// Write a checkpoint, so that the following stop is short.
     Checkpoint,
     /// Shut down in order; when the order's time is over, kill.
@@ -135,7 +150,7 @@ pub enum Op {
 impl Op {
     /// Whether the op puts another copy, or none, in the place of the one that is there.
     pub fn replaces(&self) -> bool {
-        matches!(self, Op::Initdb | Op::Clone(_) | Op::SetAside)
+        matches!(self, Op::Initdb | Op::Clone(_) | Op::Rewind(_) | Op::SetAside)
     }
 
     /// Whether the op lets PostgreSQL acknowledge commits, and so may only begin under a fence armed for its epoch.
@@ -160,6 +175,9 @@ pub struct Order {
     /// order that [replaces](Op::replaces) the copy does it with the new one. Never written to another copy than it
     /// describes.
     pub saved: Saved,
+    /// Where the copy leaves the elected history, if it does: what it has beyond that is lost with an order that
+    /// [replaces](Op::replaces) it, and is worth a report.
+    pub left: Option<Position>,
 }
 
 /// What came of an [`Order`].
@@ -197,6 +215,8 @@ pub enum Failure {
     TimedOut,
     /// The promotion ended on another timeline than ordered.
     WrongTimeline,
+    /// It can't be done with this copy, now or later: nothing has changed.
+    Hopeless,
     /// Something else, in words for the log. The core decides nothing from them.
     Other(Box<str>),
 }
@@ -207,6 +227,7 @@ impl fmt::Display for Failure {
             Failure::TooLate => f.write_str("it came too late"),
             Failure::TimedOut => f.write_str("it took too long"),
             Failure::WrongTimeline => f.write_str("it ended on the wrong timeline"),
+            Failure::Hopeless => f.write_str("this copy isn't fit for it"),
             Failure::Other(why) => f.write_str(why),
         }
     }
@@ -218,12 +239,14 @@ impl fmt::Display for Op {
             Op::Look => f.write_str("look at the instance"),
             Op::Initdb => f.write_str("initialise the data directory"),
             Op::Clone(from) => write!(f, "copy the data from {from}"),
+            Op::Rewind(from) => write!(f, "rewind to the history of {from}"),
             Op::SetAside => f.write_str("move the data directory aside"),
             Op::StartStandby => f.write_str("start in recovery"),
             Op::StartInPlace => f.write_str("start as primary in place"),
             Op::Follow(source) => write!(f, "follow {source}"),
             Op::CloseSources => f.write_str("close the WAL sources"),
             Op::Promote => f.write_str("promote"),
+            Op::Settle => f.write_str("open the archive and begin a checkpoint"),
             Op::Checkpoint => f.write_str("checkpoint"),
             Op::Stop => f.write_str("stop"),
             Op::Kill => f.write_str("kill the instance"),

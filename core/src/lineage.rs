@@ -2,7 +2,7 @@
 
 use crate::instance::{Data, Saved};
 use crate::store::View;
-use crate::{Epoch, Nonce, Position};
+use crate::{Epoch, Lsn, Nonce, Position};
 use alloc::vec::Vec;
 
 /// The verified way from the first timeline to that of `epoch`, oldest first; none if a step is missing or not
@@ -53,6 +53,31 @@ pub fn contains(view: &View, epoch: Epoch, saved: &Saved, position: Position) ->
     })
 }
 
+/// The last place that a copy has in common with the history of `epoch`: where the one
+/// leaves the other. `None` if they have no beginning in common, or the way isn't known yet.
+pub fn left(view: &View, epoch: Epoch, saved: &Saved, data: &Data) -> Option<Position> {
+    let path = path(view, epoch)?;
+    // Not the lineage: a reign in it may have sent nothing.
+    let own: Vec<(Epoch, Position)> = data.forks.iter().map(|(epoch, fork)| (*epoch, *fork)).collect();
+    let steps = own.iter().zip(&path);
+    let alike = steps.take_while(|((epoch, _), step)| *epoch == step.0 && saved.lineage.contains(step));
+    let common = alike.count();
+    let (last, _) = path.get(common.checked_sub(1)?)?;
+    let theirs = path.get(common).and_then(|(next, _)| view.epochs.get(next)?.fork);
+    let ours = own.get(common).map(|(_, fork)| *fork);
+    let lsn = [theirs, ours].into_iter().flatten().map(|fork| fork.lsn).fold(data.position.lsn, Lsn::min);
+    Some(Position { epoch: *last, lsn })
+}
+
+/// Whether `pg_rewind` tells this copy's timelines apart from those of the elected history. It knows them by their
+/// numbers alone, so each of the copy's must be that of the one reign that was ever elected under it (hazard C01).
+pub fn tells_apart(view: &View, saved: &Saved) -> bool {
+    saved
+        .lineage
+        .iter()
+        .all(|(epoch, nonce)| view.epochs.get(epoch).is_some_and(|known| known.nonce == *nonce))
+}
+
 /// The reigns to add to the lineage of a standby whose position is on a timeline that it wasn't ordered to follow.
 ///
 /// PostgreSQL follows its source onto a newer timeline by itself. The source was the holder of the last reign of the
@@ -93,6 +118,7 @@ mod tests {
                 holder: "a".into(),
                 nonce: Nonce(u64::from(epoch) * 10),
                 fork,
+                checkpointed: false,
             };
             view.put(Record::Epoch(record), Revision(u64::from(epoch)));
         }
@@ -101,7 +127,7 @@ mod tests {
 
     fn saved(lineage: &[(u32, u64)]) -> Saved {
         let lineage = lineage.iter().map(|(e, n)| (Epoch(*e), Nonce(*n))).collect();
-        Saved { copy: CopyId(1), lineage, highest: Epoch(4) }
+        Saved { copy: CopyId(1), lineage, highest: Epoch(4), mending: false }
     }
 
     #[test]
@@ -182,7 +208,13 @@ mod tests {
     #[test]
     fn another_members_reign_is_learnt_only_once_it_is_verified() {
         let mut view = history();
-        let record = EpochRecord { epoch: Epoch(5), holder: "b".into(), nonce: Nonce(50), fork: None };
+        let record = EpochRecord {
+            epoch: Epoch(5),
+            holder: "b".into(),
+            nonce: Nonce(50),
+            fork: None,
+            checkpointed: false,
+        };
         view.put(Record::Epoch(record), Revision(9));
         let copy = data(&[(1, at(0, 0)), (2, at(1, 100)), (5, at(2, 200))]);
         assert_eq!(followed(&view, &saved(&[(1, 10), (2, 20)]), &copy), []);
@@ -191,8 +223,13 @@ mod tests {
     #[test]
     fn a_record_that_forks_from_its_own_future_is_no_way() {
         let mut view = history();
-        let record =
-            EpochRecord { epoch: Epoch(5), holder: "a".into(), nonce: Nonce(50), fork: Some(at(5, 300)) };
+        let record = EpochRecord {
+            epoch: Epoch(5),
+            holder: "a".into(),
+            nonce: Nonce(50),
+            fork: Some(at(5, 300)),
+            checkpointed: false,
+        };
         view.put(Record::Epoch(record), Revision(9));
         assert_eq!(path(&view, Epoch(5)), None);
     }

@@ -51,6 +51,8 @@ pub struct Node {
     /// No order to PostgreSQL before this time.
     pub(crate) order_again: Time,
     pub(crate) role: Role,
+    /// The copy that could not be rewound: another try wouldn't do better.
+    pub(crate) beyond_rewinding: CopyId,
     /// A reason to do nothing any more.
     pub(crate) frozen: Option<Frozen>,
     pub(crate) pending: Option<Pending>,
@@ -141,6 +143,7 @@ impl Node {
             lane: None,
             order_again: Time(0),
             role: Role::Starting,
+            beyond_rewinding: CopyId(0),
             frozen: None,
             pending: None,
             exiting: false,
@@ -253,7 +256,8 @@ impl Node {
         if let Some(data) = instance.data().filter(|data| data.position.epoch > known) {
             self.doubt_below(data.position.epoch);
         }
-        self.instance = instance;
+        let torn = self.saved.mending && matches!(instance, Instance::Stopped { .. });
+        self.instance = if torn { Instance::Incomplete } else { instance };
         self.notice_unordered_promotion();
     }
 
@@ -463,7 +467,7 @@ impl Node {
 
     fn send_order(&mut self, out: &mut Out, op: Op) {
         let patience = match &op {
-            Op::Clone(_) | Op::Initdb => self.config.clone_patience,
+            Op::Clone(_) | Op::Rewind(_) | Op::Initdb => self.config.clone_patience,
             Op::Kill => self.config.stop_budget + self.config.stop_budget,
             Op::Look
             | Op::SetAside
@@ -472,6 +476,7 @@ impl Node {
             | Op::Follow(_)
             | Op::CloseSources
             | Op::Promote
+            | Op::Settle
             | Op::Checkpoint
             | Op::Stop => self.config.instance_patience,
         };
@@ -479,9 +484,10 @@ impl Node {
         let start_by = if op.opens() { self.fence().unwrap_or(out.now) } else { until };
         let saved = self.saved_with(&op);
         let epoch = self.lease.as_ref().map_or(self.saved.highest, |lease| lease.epoch);
+        let left = if op.replaces() { self.left_elected() } else { None };
         let id = self.new_op();
         self.lane = Some(Lane { id, op: op.clone() });
-        out.push(Effect::Postgres(id, Order { op, epoch, start_by, until, saved }));
+        out.push(Effect::Postgres(id, Order { op, epoch, start_by, until, saved, left }));
     }
 
     /// What describes the copy of the data that `op` is about. The lineage is extended before the order goes out, so
@@ -489,13 +495,14 @@ impl Node {
     fn saved_with(&mut self, op: &Op) -> Saved {
         match op {
             Op::Initdb => {
-                return Saved { copy: self.new_copy(), lineage: Vec::new(), highest: self.saved.highest };
+                return Saved { copy: self.new_copy(), highest: self.saved.highest, ..Saved::default() };
             }
-            Op::Clone(_) => {
+            Op::Clone(_) | Op::Rewind(_) => {
                 let reign = self.view.reign.as_ref().map_or(Epoch(0), |reign| reign.epoch);
                 let lineage = crate::lineage::path(&self.view, reign).unwrap_or_default();
                 self.saved.highest = self.saved.highest.max(reign);
-                return Saved { copy: self.new_copy(), lineage, highest: self.saved.highest };
+                let (copy, mending) = (self.new_copy(), matches!(op, Op::Rewind(_)));
+                return Saved { copy, lineage, highest: self.saved.highest, mending };
             }
             Op::SetAside => return Saved { highest: self.saved.highest, ..Saved::default() },
             Op::Follow(_) => {
@@ -506,7 +513,13 @@ impl Node {
                 let own = self.lease.as_ref().map(|lease| (lease.epoch, lease.nonce));
                 self.extend_lineage(own);
             }
-            Op::Look | Op::StartStandby | Op::CloseSources | Op::Checkpoint | Op::Stop | Op::Kill => {}
+            Op::Look
+            | Op::StartStandby
+            | Op::CloseSources
+            | Op::Settle
+            | Op::Checkpoint
+            | Op::Stop
+            | Op::Kill => {}
         }
         self.saved.clone()
     }
@@ -554,6 +567,8 @@ impl Node {
         match (&mut self.role, op) {
             (Role::Candidate(candidate), Op::CloseSources) => candidate.closed = true,
             (Role::Primary(_), Op::Checkpoint) => self.checkpointed(out),
+            (Role::Primary(reigning), Op::Settle) => reigning.settled = true,
+            (_, Op::Rewind(_)) => out.tell(Event::Rewound { epoch: self.saved.highest }),
             (_, _) => {}
         }
     }
@@ -562,6 +577,7 @@ impl Node {
         match (&self.role, op) {
             (Role::Primary(_), Op::Checkpoint) => self.checkpointed(out),
             (Role::Promoting, Op::Promote | Op::StartInPlace) => self.promotion_failed(out, why),
+            (_, Op::Rewind(_)) if *why == Failure::Hopeless => self.beyond_rewinding = self.saved.copy,
             (_, _) => {}
         }
     }

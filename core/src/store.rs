@@ -80,6 +80,9 @@ pub struct EpochRecord {
     /// Where its timeline left the one before; none until its promotion is done, and nobody follows before that.
     /// The first timeline left epoch 0 at 0.
     pub fork: Option<Position>,
+    /// Its holder has written a checkpoint on it. Before that nobody can be rewound to it (hazard C04).
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub checkpointed: bool,
 }
 
 /// *"I take no more WAL of any epoch up to this one"*, with the position reached.

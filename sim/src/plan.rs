@@ -54,6 +54,7 @@ pub struct Trouble {
 pub enum What {
     AgentDies(HostId),
     AgentDiesAfterOrder(HostId),
+    AgentDiesRewinding(HostId),
     AgentFreezes(HostId),
     AgentFreezesAsking(HostId),
     PostgresDies(HostId),
@@ -155,6 +156,7 @@ fn what() -> impl Strategy<Value = What> {
     prop_oneof![
         4 => host().prop_map(What::AgentDies),
         2 => host().prop_map(What::AgentDiesAfterOrder),
+        2 => host().prop_map(What::AgentDiesRewinding),
         3 => host().prop_map(What::AgentFreezes),
         2 => host().prop_map(What::AgentFreezesAsking),
         4 => host().prop_map(What::PostgresDies),
@@ -180,6 +182,7 @@ impl What {
         match self {
             What::AgentDies(h) => vec![Fault::AgentDies(h)],
             What::AgentDiesAfterOrder(h) => vec![Fault::AgentDiesAfterOrder(h), Fault::AgentDies(h)],
+            What::AgentDiesRewinding(h) => vec![Fault::AgentDiesRewinding(h)],
             What::AgentFreezes(h) => vec![Fault::AgentFreezes(h)],
             What::AgentFreezesAsking(h) => vec![Fault::AgentFreezesAsking(h)],
             What::PostgresDies(h) => vec![Fault::PostgresDies(h)],
@@ -218,7 +221,8 @@ impl What {
             }
             What::LinkCut(from, to) => vec![Fault::Heal(from, to)],
             What::StoreDown => vec![Fault::StoreUp],
-            What::PostgresDies(_)
+            What::AgentDiesRewinding(_)
+            | What::PostgresDies(_)
             | What::GuardDies(_)
             | What::WatchBreaks(_)
             | What::LeaderKeyGone
@@ -232,6 +236,7 @@ impl What {
         match self {
             What::AgentDies(_) => "agent dies",
             What::AgentDiesAfterOrder(_) => "agent dies after an order",
+            What::AgentDiesRewinding(_) => "agent dies in a rewind",
             What::AgentFreezes(_) => "agent freezes",
             What::AgentFreezesAsking(_) => "agent freezes while it asks",
             What::PostgresDies(_) => "postgres dies",
@@ -279,6 +284,7 @@ impl fmt::Display for Trouble {
             What::StoreDown | What::LeaderKeyGone => {}
             What::AgentDies(h)
             | What::AgentDiesAfterOrder(h)
+            | What::AgentDiesRewinding(h)
             | What::AgentFreezes(h)
             | What::AgentFreezesAsking(h)
             | What::PostgresDies(h)

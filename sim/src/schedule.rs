@@ -142,6 +142,12 @@ impl Schedule {
                 let at = now + self.delay();
                 self.at(at, Event::Replicate(host));
             }
+            Event::Replayed(host) => {
+                let long = self.dice.permille(200) && !self.calm;
+                let most = if long { 400_000 * self.knobs.slowness } else { 200_000 };
+                let at = now + self.dice.between(1_000, most);
+                self.at(at, Event::Replayed(host));
+            }
             Event::OrphansEnd(host) => {
                 let at = now + self.dice.between(0, 200_000);
                 self.at(at, Event::OrphansEnd(host));
@@ -284,12 +290,14 @@ fn duration(op: &Op) -> (u64, u64) {
         Op::Look => (1_000, 20_000),
         Op::Initdb => (800_000, 2_000_000),
         Op::Clone(_) => (500_000, 5_000_000),
+        Op::Rewind(_) => (200_000, 2_000_000),
         Op::SetAside => (1_000, 20_000),
         Op::StartStandby => (100_000, 500_000),
         Op::StartInPlace => (200_000, 900_000),
         Op::Follow(_) => (5_000, 50_000),
         Op::CloseSources => (100_000, 200_000),
         Op::Promote => (50_000, 200_000),
+        Op::Settle => (1_000, 30_000),
         Op::Checkpoint => (10_000, 300_000),
         Op::Stop => (50_000, 400_000),
         Op::Kill => (5_000, 30_000),

@@ -123,7 +123,8 @@ async fn news(store: &EtcdStore) -> News {
 fn every_record_survives_the_way_to_the_store_and_back() {
     let name = Name::from;
     let fork = Some(Position { epoch: Epoch(1), lsn: Lsn(5) });
-    let epoch = EpochRecord { epoch: Epoch(2), holder: name("a"), nonce: Nonce(1 << 63), fork };
+    let epoch =
+        EpochRecord { epoch: Epoch(2), holder: name("a"), nonce: Nonce(1 << 63), fork, checkpointed: true };
     let initialize = Initialize {
         by: name("a"),
         boot: Boot(1),
@@ -148,7 +149,8 @@ fn every_record_survives_the_way_to_the_store_and_back() {
 
 #[test]
 fn a_record_under_another_ones_key_is_garbage() {
-    let epoch = EpochRecord { epoch: Epoch(2), holder: "a".into(), nonce: Nonce(1), fork: None };
+    let epoch =
+        EpochRecord { epoch: Epoch(2), holder: "a".into(), nonce: Nonce(1), fork: None, checkpointed: false };
     let value = encode(&Record::Epoch(epoch));
     let error = decode(&Key::Epoch(Epoch(3)), b"/s/c/primacy/epochs/3", &value).expect_err("garbage");
     let text = "the value of /s/c/primacy/epochs/3 in the store makes no sense: it belongs to another key";
@@ -200,7 +202,8 @@ async fn other_tools_see_who_leads_and_who_was_before() {
     transact(&store, &[(Key::Reign, 0)], vec![reign(None)]).await;
     assert_eq!(etcd.get("leader").await.as_deref(), Some("a"));
     let fork = Some(Position { epoch: Epoch(1), lsn: Lsn(117_440_672) });
-    let epoch = EpochRecord { epoch: Epoch(2), holder: "a".into(), nonce: Nonce(1), fork };
+    let epoch =
+        EpochRecord { epoch: Epoch(2), holder: "a".into(), nonce: Nonce(1), fork, checkpointed: false };
     transact(&store, &[], vec![Record::Epoch(epoch)]).await;
     let history = etcd.get("history").await.expect("a history");
     assert!(history.starts_with("[[1,117440672,\"no recovery target specified\",\"2"), "{history}");

@@ -81,7 +81,13 @@ impl Node {
         let mut put = vec![Record::Reign(reign), Record::Beat(Beat { epoch: claim.epoch, end })];
         if claim.kind != Kind::Resume {
             let (holder, nonce) = (self.config.me.clone(), claim.nonce);
-            put.push(Record::Epoch(EpochRecord { epoch: claim.epoch, holder, nonce, fork: None }));
+            put.push(Record::Epoch(EpochRecord {
+                epoch: claim.epoch,
+                holder,
+                nonce,
+                fork: None,
+                checkpointed: false,
+            }));
         }
         if claim.kind == Kind::First {
             put.extend(self.initialized());

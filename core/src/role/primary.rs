@@ -17,6 +17,8 @@ pub struct Reigning {
     pub(crate) handing: Option<Name>,
     /// A switchover that can't be done, to be written into its record.
     pub(crate) refusal: Option<Refusal>,
+    /// The archive was opened, and a checkpoint begun.
+    pub(crate) settled: bool,
 }
 
 impl Node {
@@ -53,6 +55,7 @@ impl Node {
         self.open(out, Op::StartInPlace);
         if let (Some(_), Role::Primary(reigning)) = (&self.lane, &mut self.role) {
             reigning.restarts += 1;
+            reigning.settled = false;
             out.tell(Event::PrimaryDied { restart: reigning.restarts });
         }
     }
@@ -62,8 +65,13 @@ impl Node {
         if self.exiting && wish.is_none() {
             return self.order(out, Op::Checkpoint);
         }
-        let Some(wish) = wish else { return };
         let Role::Primary(reigning) = &self.role else { return };
+        let Some(wish) = wish else {
+            if !reigning.settled {
+                self.order(out, Op::Settle);
+            }
+            return;
+        };
         if reigning.handing.is_some() {
             return self.order(out, Op::Checkpoint);
         }
@@ -132,14 +140,24 @@ impl Node {
     }
 
     /// The reigns of this copy's history whose place in it isn't written yet: its own, and any before it whose holder
-    /// promoted but could not write any more.
+    /// promoted but could not write any more. And its own once more, when others can be rewound to it.
     fn unverified_epochs(&self) -> impl Iterator<Item = Record> {
         let history = self.instance.data().into_iter().flat_map(|data| data.forks.iter());
         history.filter_map(|(epoch, fork)| {
-            let known = self.view.epochs.get(epoch).filter(|known| known.fork.is_none())?;
+            let known = self.view.epochs.get(epoch)?;
             let ours = self.saved.lineage.contains(&(*epoch, known.nonce));
-            ours.then(|| Record::Epoch(EpochRecord { fork: Some(*fork), ..EpochRecord::clone(&known.value) }))
+            let wanted = EpochRecord { fork: known.fork.or(Some(*fork)), ..EpochRecord::clone(&known.value) };
+            ours.then(|| self.with_checkpoint(wanted))
+                .filter(|wanted| *wanted != *known.value)
+                .map(Record::Epoch)
         })
+    }
+
+    /// Says of the reign of this node that it can be rewound to, as soon as that is seen.
+    fn with_checkpoint(&self, record: EpochRecord) -> EpochRecord {
+        let present = self.lease.as_ref().is_some_and(|lease| lease.epoch == record.epoch);
+        let seen = matches!(self.instance, Instance::Primary { checkpointed: true, .. });
+        EpochRecord { checkpointed: record.checkpointed || (present && seen), ..record }
     }
 
     fn refused_switchover(&self) -> Option<Record> {

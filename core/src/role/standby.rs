@@ -6,7 +6,7 @@ use crate::event::Right;
 use crate::instance::{Data, Instance, Op};
 use crate::node::{Node, Out, Timer};
 use crate::store::{Pledge, Record};
-use crate::{Epoch, Event, Name, Time, lineage};
+use crate::{Epoch, Event, Name, Position, Time, lineage};
 use alloc::vec;
 
 impl Node {
@@ -50,8 +50,7 @@ impl Node {
             return;
         }
         if self.is_contained(data) == Some(false) || self.is_of_another_bootstrap() {
-            self.tell_not_contained(out, data);
-            self.order(out, Op::SetAside);
+            self.mend(out, data);
         } else if !self.is_promoted_by_hand() {
             // Its WAL may look like that of an elected reign, and others would take it: it stays down until it is
             // known to be superfluous, or a person decides.
@@ -73,10 +72,7 @@ impl Node {
         }
         match self.is_contained(&data) {
             Some(true) => self.follow(out, source),
-            Some(false) if self.lane.is_none() => {
-                self.tell_not_contained(out, &data);
-                self.order(out, Op::Stop);
-            }
+            Some(false) if self.lane.is_none() => self.order(out, Op::Stop),
             Some(false) | None => {}
         }
         None
@@ -104,13 +100,37 @@ impl Node {
         lineage::contains(&self.view, reign.epoch, &self.saved, data.position)
     }
 
-    fn tell_not_contained(&self, out: &mut Out, data: &Data) {
+    /// Brings a copy that has left the elected history back, in the gentlest way there is: by a rewind, as soon as the
+    /// primary can be rewound to; else it is moved aside, and the primary's copied anew.
+    fn mend(&mut self, out: &mut Out, data: &Data) {
         if out.now < self.order_again {
             return;
         }
-        if let Some(reign) = &self.view.reign {
-            out.tell(Event::NotContained { epoch: reign.epoch, position: data.position });
+        let epoch = self.view.reign.as_ref().map_or(Epoch(0), |reign| reign.epoch);
+        let (left, position) = (self.left_elected(), data.position);
+        match (self.source(), left.filter(|_| self.may_be_rewound())) {
+            (Some(to), Some(left)) => {
+                if self.view.epochs.get(&epoch).is_some_and(|record| record.checkpointed) {
+                    out.tell(Event::Rewinds { to: to.clone(), left, position });
+                    self.order(out, Op::Rewind(to));
+                }
+            }
+            (_, _) => {
+                out.tell(Event::NotContained { epoch, position, left });
+                self.order(out, Op::SetAside);
+            }
         }
+    }
+
+    fn may_be_rewound(&self) -> bool {
+        let hopeless = self.beyond_rewinding == self.saved.copy;
+        self.config.rewind && !hopeless && lineage::tells_apart(&self.view, &self.saved)
+    }
+
+    /// Where this copy leaves the history of the present reign, if it does.
+    pub(crate) fn left_elected(&self) -> Option<Position> {
+        let (data, reign) = (self.instance.data()?, self.view.reign.as_ref()?);
+        lineage::left(&self.view, reign.epoch, &self.saved, data).filter(|left| *left < data.position)
     }
 
     /// Opens the source of WAL, if it isn't; a pledge about the present reign is withdrawn first.

@@ -27,7 +27,7 @@ fn a_claim_is_one_transaction_over_everything_it_rests_on() {
     let put = vec![
         Record::Reign(reign),
         Record::Beat(Beat { epoch, end }),
-        Record::Epoch(EpochRecord { epoch, holder, nonce, fork: None }),
+        Record::Epoch(EpochRecord { epoch, holder, nonce, fork: None, checkpointed: false }),
     ];
     assert_eq!(claim.request, Request::Transact(Txn { compare, put }));
     assert_eq!(claim.until, a.now + ms(400));

@@ -4,12 +4,17 @@ use crate::host::*;
 use primacy_core::event::Frozen;
 use primacy_core::instance::{Data, Failure, Foreign, Instance, Op, Saved};
 use primacy_core::store::{Initialize, News, Pledge, Record, Reign, Released, View};
-use primacy_core::{Boot, CopyId, Epoch, Event, Guard, Input, Nonce, SystemId};
+use primacy_core::{Boot, Config, CopyId, Epoch, Event, Guard, Input, Nonce, SystemId};
 use std::sync::Arc;
 
-/// `b` with this copy, after its first look at a store and at its PostgreSQL.
+/// `b` with this copy, after its first look at a store and at its PostgreSQL; copies aren't rewound.
 fn looked(saved: Saved, store: View, postgres: Instance) -> Host {
-    Host::looked(config("b"), saved, store, postgres)
+    Host::looked(Config { rewind: false, ..config("b") }, saved, store, postgres)
+}
+
+/// What is said of a copy that is one byte too long.
+fn not_contained() -> Event {
+    Event::NotContained { epoch: Epoch(2), position: at(1, 101), left: Some(at(1, 100)) }
 }
 
 fn released() -> Record {
@@ -44,7 +49,7 @@ fn a_reign_is_in_the_lineage_before_its_first_byte_can_arrive() {
 #[test]
 fn a_copy_that_went_past_the_fork_is_moved_aside_and_made_anew() {
     let mut b = looked(saved("b", &[1]), reign_of_a(2), stopped(at(1, 101)));
-    assert_eq!(b.told(), [Event::NotContained { epoch: Epoch(2), position: at(1, 101) }]);
+    assert_eq!(b.told(), [not_contained()]);
     let aside = b.order();
     assert_eq!(aside.order.op, Op::SetAside);
     b.input(Input::Wake);
@@ -69,20 +74,18 @@ fn a_copy_is_stopped_before_it_is_moved_aside() {
     let mut b = looked(saved("b", &[1]), reign_of_a(2), in_recovery(at(1, 101)));
     let stop = b.order();
     assert_eq!(stop.order.op, Op::Stop);
-    assert_eq!(b.told(), [Event::NotContained { epoch: Epoch(2), position: at(1, 101) }]);
-    b.input(Input::Wake);
-    assert_eq!(b.told(), [], "said once");
-    b.failed(&stop, Failure::TimedOut);
+    assert_eq!(b.told(), []);
+    b.done(&stop);
+    assert_eq!(b.told(), [not_contained()]);
+    let aside = b.order();
+    assert_eq!((&aside.order.op, aside.order.left), (&Op::SetAside, Some(at(1, 100))));
+    b.failed(&aside, Failure::TimedOut);
     b.told();
     b.input(Input::Wake);
     assert_eq!(b.told(), [], "nor during the pause");
     b.pass_pause();
-    assert_eq!(b.op(), Some(&Op::Stop));
-    assert_eq!(
-        b.told(),
-        [Event::NotContained { epoch: Epoch(2), position: at(1, 101) }],
-        "with the next attempt"
-    );
+    assert_eq!(b.op(), Some(&Op::SetAside));
+    assert_eq!(b.told(), [not_contained()], "with the next attempt");
 }
 
 #[test]
@@ -115,7 +118,7 @@ fn wal_of_a_lower_reign_than_was_ever_seen_is_not_taken() {
 fn a_source_that_isnt_the_present_holder_is_changed() {
     let follows = |source: Option<(&str, u32)>| {
         let source = source.map(|(name, epoch)| (name.into(), Epoch(epoch)));
-        let standby = Instance::Standby { data: data(at(2, 150)), source, streaming: true };
+        let standby = Instance::Standby { data: data(at(2, 150)), source, streaming: true, ready: true };
         looked(saved("b", &[1, 2]), reign_of_a(2), standby).op().is_some()
     };
     assert!(!follows(Some(("a", 2))));
@@ -165,6 +168,7 @@ fn a_timeline_is_not_learnt_from_a_view_that_may_be_old() {
         data: data(at(3, 300)),
         source: Some(("a".into(), Epoch(2))),
         streaming: true,
+        ready: true,
     });
     assert_eq!(b.node.saved(), &saved("b", &[1, 2]));
     let read = b.read();
@@ -347,7 +351,7 @@ fn a_directory_made_for_a_bootstrap_that_another_won_is_moved_aside() {
     assert_eq!(kept.op(), Some(&Op::StartStandby), "the one that won isn't");
 
     let Instance::Stopped { data, .. } = of_another_cluster(at(1, 50)) else { unreachable!() };
-    let running = Instance::Standby { data, source: None, streaming: false };
+    let running = Instance::Standby { data, source: None, streaming: false, ready: true };
     assert_eq!(looked(made, reign_of_a(2), running).op(), Some(&Op::Stop), "stopped first");
     let without_copy = looked(Saved::default(), reign_of_a(2), of_another_cluster(at(1, 50)));
     assert_eq!(without_copy.role(), "frozen", "nobody knows who made it");

@@ -42,7 +42,7 @@ fn a_cluster_begins_with_a_claim_an_initdb_and_epoch_one() {
     let initialized = Initialize { by: "a".into(), boot: Boot(7), system: Some(SYSTEM), foreign: false };
     let put = [
         beat(1, 50),
-        Record::Epoch(EpochRecord { epoch: Epoch(1), holder, nonce, fork: None }),
+        Record::Epoch(EpochRecord { epoch: Epoch(1), holder, nonce, fork: None, checkpointed: false }),
         Record::Initialize(initialized),
     ];
     assert_eq!(claim.txn().put[1..], put);

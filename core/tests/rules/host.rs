@@ -48,7 +48,7 @@ pub fn nonce_of(epoch: u32) -> Nonce {
 pub fn saved(member: &str, lineage: &[u32]) -> Saved {
     let lineage: Vec<_> = lineage.iter().map(|epoch| (Epoch(*epoch), nonce_of(*epoch))).collect();
     let highest = lineage.last().map_or(Epoch(0), |(epoch, _)| *epoch);
-    Saved { copy: copy_of(member), lineage, highest }
+    Saved { copy: copy_of(member), lineage, highest, mending: false }
 }
 
 /// A copy of the data at this position. Each timeline left the one before at a hundred times that one's number.
@@ -69,13 +69,13 @@ pub fn stopped(position: Position) -> Instance {
 
 /// A PostgreSQL in recovery without a source of WAL.
 pub fn in_recovery(position: Position) -> Instance {
-    Instance::Standby { data: data(position), source: None, streaming: false }
+    Instance::Standby { data: data(position), source: None, streaming: false, ready: true }
 }
 
 /// A writable PostgreSQL, with those that stream from it and how far they are.
 pub fn writable(position: Position, followers: &[(&str, u64)]) -> Instance {
     let followers = followers.iter().map(|(name, lsn)| ((*name).into(), Lsn(*lsn))).collect();
-    Instance::Primary { data: data(position), followers }
+    Instance::Primary { data: data(position), followers, checkpointed: true }
 }
 
 /// A reign with a T of 5 s.
@@ -115,7 +115,13 @@ pub fn pledge(name: &str, epoch: u32, position: Position) -> Pledge {
 
 /// The place of `epoch` in the history.
 pub fn epoch_record(epoch: u32, holder: &str, fork: Option<Position>) -> EpochRecord {
-    EpochRecord { epoch: Epoch(epoch), holder: holder.into(), nonce: nonce_of(epoch), fork }
+    EpochRecord {
+        epoch: Epoch(epoch),
+        holder: holder.into(),
+        nonce: nonce_of(epoch),
+        fork,
+        checkpointed: fork.is_some(),
+    }
 }
 
 /// A store in which `a` holds `epoch`, all reigns are verified, and `b` and `c` may be elected.
@@ -449,7 +455,8 @@ impl Host {
 
     fn carry_out(&mut self, Ordered { order, .. }: &Ordered) {
         self.postgres = after(&self.postgres, order, &self.store);
-        self.durable = order.saved.clone();
+        // Of a copy that was made anew, or mended to its end.
+        self.durable = Saved { mending: false, ..order.saved.clone() };
     }
 
     /// An order fails, and nothing was done.
@@ -540,26 +547,40 @@ fn after(before: &Instance, order: &Order, store: &View) -> Instance {
     match &order.op {
         Op::Look | Op::Checkpoint => before.clone(),
         Op::Initdb => Instance::Stopped { data: crate::host::data(at(1, 50)), clean: true, signal: false },
-        Op::Clone(_) => {
+        Op::Clone(_) | Op::Rewind(_) => {
             let epoch = store.reign.as_ref().expect("a reign").epoch;
             let lsn = store.beat.as_ref().expect("a beat").end;
             stopped(Position { epoch, lsn })
         }
         Op::SetAside => Instance::Absent,
-        Op::StartStandby => Instance::Standby { data: known(), source: None, streaming: false },
-        Op::StartInPlace => Instance::Primary { data: known(), followers: BTreeMap::new() },
+        Op::StartStandby | Op::CloseSources => {
+            Instance::Standby { data: known(), source: None, streaming: false, ready: true }
+        }
+        Op::StartInPlace => primary(known()),
         Op::Follow(name) => {
             let source = Some((name.clone(), order.epoch));
-            Instance::Standby { data: known(), source, streaming: true }
+            Instance::Standby { data: known(), source, streaming: true, ready: true }
         }
-        Op::CloseSources => Instance::Standby { data: known(), source: None, streaming: false },
-        Op::Promote => Instance::Primary { data: promoted(known(), order.epoch), followers: BTreeMap::new() },
+        Op::Promote => primary(promoted(known(), order.epoch)),
+        Op::Settle => settled(before.clone()),
         Op::Stop | Op::Kill if before.runs() => {
             let (clean, signal) = (order.op == Op::Stop, matches!(before, Instance::Standby { .. }));
             Instance::Stopped { data: known(), clean, signal }
         }
         Op::Stop | Op::Kill => before.clone(),
     }
+}
+
+/// A writable PostgreSQL that nobody streams from yet, just opened.
+fn primary(data: Data) -> Instance {
+    Instance::Primary { data, followers: BTreeMap::new(), checkpointed: false }
+}
+
+fn settled(mut instance: Instance) -> Instance {
+    if let Instance::Primary { checkpointed, .. } = &mut instance {
+        *checkpointed = true;
+    }
+    instance
 }
 
 fn promoted(mut data: Data, epoch: Epoch) -> Data {

@@ -33,6 +33,7 @@ mod guard;
 mod orders;
 mod promotion;
 mod restart;
+mod rewind;
 mod rule;
 mod stopping;
 mod store;

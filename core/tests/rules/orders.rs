@@ -16,6 +16,7 @@ fn an_order_says_by_when_it_has_to_begin_and_to_end_and_what_to_keep_beside_the_
         start_by: b.now + secs(60),
         until: b.now + secs(60),
         saved: saved("b", &[1, 2]),
+        left: None,
     };
     assert_eq!(effects, [Effect::Postgres(start.id, order)]);
 }

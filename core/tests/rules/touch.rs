@@ -321,5 +321,5 @@ fn what_is_kept_beside_the_data_is_walked_over_for_its_marks() {
     let mut past = saved("b", &[1, 2]);
     touch_saved(&mut past, &mut Shift);
     let lineage = vec![(Epoch(1), Nonce(11)), (Epoch(2), Nonce(21))];
-    assert_eq!(past, Saved { copy: CopyId(copy_of("b").0 + 1), lineage, highest: Epoch(2) });
+    assert_eq!(past, Saved { copy: CopyId(copy_of("b").0 + 1), lineage, highest: Epoch(2), mending: false });
 }

@@ -6,20 +6,26 @@
 //! | I1 | [`single_writer`] | at most one instance can acknowledge commits |
 //! | I2 | [`lease_guard`] | an instance that can acknowledge has the store's reign behind it |
 //! | I3 | [`epoch_fence`] | an epoch has one owner, for ever |
+//! | I6 | [`loss_bound`] | what is lost is said, and a reign that is handed over in order loses nothing |
 //! | I7 | [`timeline_unique`] | no timeline number is written twice |
+//! | I8 | [`no_destroy`] | no commit of the elected history is discarded without another copy of it |
 //! | I9 | [`ancestor_join`] | WAL is taken only from a source that contains what one has |
 //! | I10 | [`progress`] | when all is well again, there is one writable primary, and everybody follows it |
 //! | I11 | [`quiescence`] | then nothing changes any more |
 //! | I12 | [`truthful_endpoint`] | at most one node calls itself the primary, and only while it is |
+//! | I14 | [`whole_copy`] | nothing half-made is ever started, and no copy passes for another |
 
 pub mod ancestor_join;
 pub mod epoch_fence;
 pub mod lease_guard;
+pub mod loss_bound;
+pub mod no_destroy;
 pub mod progress;
 pub mod quiescence;
 pub mod single_writer;
 pub mod timeline_unique;
 pub mod truthful_endpoint;
+pub mod whole_copy;
 
 use crate::world::World;
 use std::fmt;
@@ -36,13 +42,16 @@ pub struct Invariant {
 }
 
 /// All that can be judged on a single state.
-pub const SAFETY: [Invariant; 6] = [
+pub const SAFETY: [Invariant; 9] = [
     Invariant { id: "I1", name: "single writer", check: single_writer::check },
     Invariant { id: "I2", name: "lease guard", check: lease_guard::check },
     Invariant { id: "I3", name: "epoch fence", check: epoch_fence::check },
+    Invariant { id: "I6", name: "loss bound", check: loss_bound::check },
     Invariant { id: "I7", name: "timeline unique", check: timeline_unique::check },
+    Invariant { id: "I8", name: "no destroy", check: no_destroy::check },
     Invariant { id: "I9", name: "ancestor join", check: ancestor_join::check },
     Invariant { id: "I12", name: "truthful endpoint", check: truthful_endpoint::check },
+    Invariant { id: "I14", name: "whole copy", check: whole_copy::check },
 ];
 
 /// An invariant that doesn't hold.
@@ -73,8 +82,9 @@ pub(crate) mod by_hand {
     //! Worlds made by hand.
     use crate::world::postgres::{Data, Process, Timeline};
     use crate::world::{Setup, World, enumerate::Bounds};
-    use primacy_core::store::{Beat, Record, Reign};
-    use primacy_core::{Boot, Config, Epoch, Lsn, MachineId, Nonce, Revision, Span};
+    use primacy_core::store::{Beat, EpochRecord, Record, Reign, Rule};
+    use primacy_core::{Boot, Config, CopyId, Epoch, Lsn, MachineId, Name, Nonce, Position, Revision, Span};
+    use std::collections::BTreeMap;
     use std::sync::Arc;
 
     /// Three hosts, nothing running.
@@ -98,6 +108,21 @@ pub(crate) mod by_hand {
         let one = world.host(host);
         one.postgres.data = Some(Data { timelines, ..Data::new(host) });
         one.postgres.process = Process::Primary;
+    }
+
+    /// Lets the store know of a timeline of host 0, admitted and verified, as the last one.
+    pub fn epoch(world: &mut World, number: u32, fork: Option<Position>) {
+        let (epoch, holder) = (Epoch(number), Name::from("a"));
+        let fork = Some(fork.unwrap_or_default());
+        let start = fork.map_or(Lsn(0), |fork| fork.lsn);
+        world.record.promotions.insert(epoch, Timeline { epoch, by: 0, start });
+        let nonce = Nonce(u64::from(number));
+        let record = EpochRecord { epoch, holder: holder.clone(), nonce, fork, checkpointed: true };
+        let rule = Rule { epoch, leader: holder, leader_copy: CopyId(1), electable: BTreeMap::new() };
+        let view = Arc::make_mut(&mut world.store.view);
+        let next = Revision(view.as_of.0 + 1);
+        view.put(Record::Epoch(record), next);
+        view.put(Record::Rule(rule), next);
     }
 
     /// Lets the store name a reign.

@@ -1,9 +1,11 @@
 //! Between a node and its surroundings: inputs in, effects out, and what travels.
 
-use super::event::{Event, FlightId, HostId, Site};
+use super::event::{Event, Fault, FlightId, HostId, Site};
 use super::host::{Agent, Cargo, Flight, Warden};
 use super::settle::NOBODY;
 use super::{Trail, World};
+use primacy_core::event::Right;
+use primacy_core::instance::{Op, Order};
 use primacy_core::store::{Answer, News, Record, Request, Response};
 use primacy_core::{Effect, Epoch, Input, MachineId, Node, OpId, Revision, Time};
 use std::sync::Arc;
@@ -78,12 +80,19 @@ impl World {
                     self.send(host, Cargo::Ask(id, request), trail);
                 }
                 Effect::Postgres(id, order) => {
-                    self.host(host).order = Some((id, order));
-                    trail.possible.push(Event::Perform(host, id));
+                    self.give_order(host, id, order, trail);
+                    if matches!(self.hosts[usize::from(host)].agent, Agent::Down) {
+                        return;
+                    }
                 }
                 Effect::Arm { epoch, until } => self.send(host, Cargo::Arm(epoch, until), trail),
                 Effect::Reply(_, reply) => trail.replies.push((host, reply)),
-                Effect::Tell(event) => trail.told.push((host, event)),
+                Effect::Tell(event) => {
+                    if let primacy_core::Event::Stands { epoch, right, .. } = event {
+                        self.record.handed = (right == Right::HandedOver).then_some(epoch);
+                    }
+                    trail.told.push((host, event));
+                }
                 Effect::Exit => {
                     self.host(host).agent = Agent::Down;
                     self.forget(host);
@@ -97,11 +106,29 @@ impl World {
         }
     }
 
+    /// An order ends the one before it. The agent may be fated to die in the middle of a rewind.
+    fn give_order(&mut self, host: HostId, id: OpId, order: Order, trail: &mut Trail) {
+        let one = self.host(host);
+        let fated = one.dies_rewinding && matches!(order.op, Op::Rewind(_));
+        if let Some((_, before)) = one.order.replace((id, order)) {
+            self.interrupt(host, &before);
+        }
+        if fated {
+            self.host(host).dies_rewinding = false;
+            self.agent_dies(host);
+            trail.possible.push(Event::Fault(Fault::AgentStarts(host)));
+        } else {
+            trail.possible.push(Event::Perform(host, id));
+        }
+    }
+
     /// What the agent alone knew is gone with it: the answers it waits for, its children, its watch.
     pub(crate) fn forget(&mut self, host: HostId) {
         let one = self.host(host);
         one.waiting.clear();
-        one.order = None;
+        if let Some((_, order)) = one.order.take() {
+            self.interrupt(host, &order);
+        }
         self.flights.retain(|flight| flight.host != host || matches!(flight.cargo, Cargo::Ask(..)));
         // Requests that are out may still be applied; but their connection is gone, and nobody hears of it.
         for flight in self.flights.iter_mut().filter(|flight| flight.host == host) {

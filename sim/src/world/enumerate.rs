@@ -55,6 +55,8 @@ pub struct Bounds {
     pub promoted_by_hand: u8,
     /// Orders may fail, so often.
     pub fails: u8,
+    /// A promotion leaves the checkpoint for later; else it is written with it.
+    pub late_checkpoints: bool,
     /// Standbys receive WAL when the model says so, not by themselves.
     pub replicate: bool,
 }
@@ -120,6 +122,7 @@ fn goes_wrong(event: &Event) -> bool {
         | Event::GuardFires(_)
         | Event::Look(_)
         | Event::Replicate(_)
+        | Event::Replayed(_)
         | Event::Commit(_)
         | Event::OrphansEnd(_)
         | Event::Operate(..) => false,

@@ -53,6 +53,8 @@ pub enum Event {
     LookFails(HostId),
     /// A standby receives all the WAL its source has.
     Replicate(HostId),
+    /// A standby has replayed its own WAL, and takes connections.
+    Replayed(HostId),
     /// A client commits a row at this host.
     Commit(HostId),
     /// Sessions left behind by a dead postmaster end.
@@ -71,6 +73,8 @@ pub enum Fault {
     AgentDies(HostId),
     /// The agent is killed just after the order under way was carried out.
     AgentDiesAfterOrder(HostId),
+    /// The agent is killed in the middle of its next rewind, and started again at once.
+    AgentDiesRewinding(HostId),
     /// The service manager starts the agent.
     AgentStarts(HostId),
     /// The agent is stopped (SIGSTOP).

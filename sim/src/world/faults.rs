@@ -13,6 +13,7 @@ impl World {
         match fault {
             Fault::AgentDies(host) => self.agent_dies(host),
             Fault::AgentDiesAfterOrder(host) => self.agent_dies_after_order(host, trail),
+            Fault::AgentDiesRewinding(host) => !std::mem::replace(&mut self.host(host).dies_rewinding, true),
             Fault::AgentStarts(host) => self.agent_starts(host, trail),
             Fault::AgentFreezes(host) => self.agent_freezes(host),
             Fault::AgentFreezesAsking(host) => !std::mem::replace(&mut self.host(host).freezes_asking, true),
@@ -33,7 +34,7 @@ impl World {
         }
     }
 
-    fn agent_dies(&mut self, host: HostId) -> bool {
+    pub(crate) fn agent_dies(&mut self, host: HostId) -> bool {
         if matches!(self.hosts[usize::from(host)].agent, Agent::Down) {
             return false;
         }
@@ -182,6 +183,7 @@ impl World {
         self.guard_fires(host, trail);
         self.watch_breaks(host, trail);
         self.revive(host, trail);
+        trail.possible.push(Event::Replayed(host));
         true
     }
 

@@ -19,6 +19,8 @@ pub struct Host {
     pub agent: Agent,
     /// The agent is going to be stopped just after its next request to the store.
     pub freezes_asking: bool,
+    /// The agent is going to be killed in the middle of its next rewind.
+    pub dies_rewinding: bool,
     /// How often it has started.
     pub starts: u32,
     /// The random mark of the agent's next life.

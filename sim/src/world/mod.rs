@@ -14,6 +14,7 @@ pub mod orders;
 pub mod postgres;
 mod settle;
 pub mod store;
+mod watch;
 
 use event::{Event, FlightId, HostId, Site};
 use host::{Agent, Cargo, Clock, Flight, Host, Warden};
@@ -83,6 +84,23 @@ pub struct Record {
     pub acknowledged: BTreeMap<(Epoch, HostId), Lsn>,
     /// A host that took WAL from a source whose history isn't its own.
     pub misjoined: Option<HostId>,
+    /// The reign that somebody stands for as the one it was handed to.
+    pub handed: Option<Epoch>,
+    /// What must not have happened to a copy of the data.
+    pub wrong: Option<(HostId, Wrong)>,
+}
+
+/// What must not happen to a copy of the data, or by means of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Wrong {
+    /// Commits of the elected history were discarded of which there was no other copy.
+    Destroyed,
+    /// Acknowledged commits were discarded without saying so.
+    Unreported,
+    /// A new copy bears the mark of another one.
+    SameMark,
+    /// A reign that was handed over in order began without all commits of the one before.
+    Short,
 }
 
 /// What one step has brought about, besides the change of the world.
@@ -114,6 +132,7 @@ impl World {
             clock: Clock::default(),
             agent: Agent::Down,
             freezes_asking: false,
+            dies_rewinding: false,
             starts: 0,
             boot: Boot(1_000 * (host as u64 + 1)),
             guard: Warden::Idle,
@@ -165,6 +184,7 @@ impl World {
             Event::Look(host) => self.look(*host, trail),
             Event::LookFails(host) => self.look_fails(*host, trail),
             Event::Replicate(host) => self.replicate(*host, trail),
+            Event::Replayed(host) => self.replayed(*host, trail),
             Event::Commit(host) => self.commit(*host, trail),
             Event::OrphansEnd(host) => std::mem::take(&mut self.host(*host).postgres.orphans),
             Event::Fault(fault) => self.fault(*fault, trail),
@@ -205,6 +225,15 @@ impl World {
         clock.offset -= 1;
         clock.rests = rests;
         true
+    }
+
+    fn replayed(&mut self, host: HostId, trail: &mut Trail) -> bool {
+        let one = self.host(host);
+        let replays = one.awake() && std::mem::take(&mut one.postgres.replays);
+        if replays {
+            trail.possible.push(Event::Look(host));
+        }
+        replays
     }
 
     /// A client's commit: one record more, acknowledged as soon as it is flushed here (asynchronous replication).

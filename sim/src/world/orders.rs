@@ -50,6 +50,10 @@ impl World {
                 self.host(host).postgres.die();
                 self.conclude(host, op, None, trail);
             }
+            Op::Rewind(_) => {
+                self.interrupt(host, &order);
+                self.conclude(host, op, Some(Failure::TimedOut), trail);
+            }
             Op::Look
             | Op::Initdb
             | Op::Clone(_)
@@ -59,6 +63,7 @@ impl World {
             | Op::Follow(_)
             | Op::CloseSources
             | Op::Promote
+            | Op::Settle
             | Op::Checkpoint => self.conclude(host, op, Some(Failure::TimedOut), trail),
         }
         true
@@ -95,15 +100,21 @@ impl World {
                 let from = self.setup.host(from).ok_or(Failure::TimedOut)?;
                 self.copy(host, from, order)
             }
+            Op::Rewind(from) => {
+                let from = self.setup.host(from).ok_or(Failure::TimedOut)?;
+                self.rewind(host, from, order)
+            }
             Op::SetAside => self.set_aside(host, order),
-            Op::StartStandby => self.start_standby(host),
+            Op::StartStandby => self.start_standby(host, trail),
             Op::StartInPlace => self.start_in_place(host, trail),
             Op::Follow(from) => {
                 let from = self.setup.host(from).ok_or(Failure::TimedOut)?;
                 self.follow(host, from, order.saved.highest, trail)
             }
+            Op::CloseSources if self.hosts[usize::from(host)].postgres.replays => Err(Failure::TimedOut),
             Op::CloseSources => self.set_source(host, None),
             Op::Promote => self.promote(host, order.epoch, trail),
+            Op::Settle => self.settle_down(host, trail),
             Op::Checkpoint => Ok(()),
             Op::Stop => self.stop(host, trail),
             Op::Kill => {
@@ -125,6 +136,7 @@ impl World {
     }
 
     fn initdb(&mut self, host: HostId, order: &Order) -> Result<(), Failure> {
+        self.watch_copy(host, order);
         let one = self.host(host);
         if one.postgres.data.is_some() {
             return Err(Failure::TimedOut);
@@ -135,13 +147,13 @@ impl World {
     }
 
     fn copy(&mut self, host: HostId, from: HostId, order: &Order) -> Result<(), Failure> {
-        let linked = self.passes(Site::Host(host), Site::Host(from))
-            && self.passes(Site::Host(from), Site::Host(host));
         let source = &self.hosts[usize::from(from)].postgres;
-        if !linked || source.process == Process::Down || self.hosts[usize::from(host)].postgres.data.is_some()
-        {
+        let taken = self.hosts[usize::from(host)].postgres.data.is_some();
+        if !self.linked(host, from) || source.process == Process::Down || taken {
             return Err(Failure::TimedOut);
         }
+        self.watch_copy(host, order);
+        let source = &self.hosts[usize::from(from)].postgres;
         let data = source.data.clone().map(|data| Data { clean: false, signal: true, ..data });
         let one = self.host(host);
         one.postgres.data = data;
@@ -149,7 +161,50 @@ impl World {
         Ok(())
     }
 
+    fn linked(&self, host: HostId, other: HostId) -> bool {
+        self.passes(Site::Host(host), Site::Host(other)) && self.passes(Site::Host(other), Site::Host(host))
+    }
+
+    /// The marker comes first, and goes when all is done.
+    fn rewind(&mut self, host: HostId, from: HostId, order: &Order) -> Result<(), Failure> {
+        let source = &self.hosts[usize::from(from)].postgres;
+        let own = &self.hosts[usize::from(host)].postgres;
+        let down = own.process == Process::Down && !own.orphans;
+        let (Some(data), Some(theirs)) = (own.data.clone(), source.data.clone()) else {
+            return Err(Failure::TimedOut);
+        };
+        // It is the reign that was meant, not a later one of the same member.
+        let meant = theirs.timeline().is_some_and(|timeline| timeline.epoch == order.epoch);
+        if !down || !meant || !self.linked(host, from) || source.process != Process::Primary {
+            return Err(Failure::TimedOut);
+        }
+        self.watch_discard(host, order);
+        self.watch_copy(host, order);
+        let one = self.host(host);
+        one.postgres.data = Some(data.rewound(&theirs));
+        one.saved = Saved { mending: false, ..order.saved.clone() };
+        Ok(())
+    }
+
+    /// An order that ends half-way. Only a rewind leaves traces: others are begun beside, or done again without harm.
+    pub(crate) fn interrupt(&mut self, host: HostId, order: &Order) {
+        let Op::Rewind(_) = order.op else { return };
+        let own = &self.hosts[usize::from(host)].postgres;
+        if own.process != Process::Down || own.orphans || own.data.is_none() {
+            return;
+        }
+        self.watch_discard(host, order);
+        let one = self.host(host);
+        one.saved = order.saved.clone();
+        if let Some(data) = &mut one.postgres.data {
+            data.torn = true;
+        }
+    }
+
     fn set_aside(&mut self, host: HostId, order: &Order) -> Result<(), Failure> {
+        if self.hosts[usize::from(host)].postgres.process == Process::Down {
+            self.watch_discard(host, order);
+        }
         let one = self.host(host);
         if one.postgres.process != Process::Down {
             return Err(Failure::TimedOut);
@@ -162,7 +217,8 @@ impl World {
     }
 
     /// Starting in recovery means that nothing of an earlier primary is left: the guard is disarmed by it.
-    fn start_standby(&mut self, host: HostId) -> Result<(), Failure> {
+    fn start_standby(&mut self, host: HostId, trail: &mut Trail) -> Result<(), Failure> {
+        let replays = !self.setup.instant;
         let one = self.host(host);
         if one.postgres.data.is_none() || one.postgres.process != Process::Down || one.postgres.orphans {
             return Err(Failure::TimedOut);
@@ -172,6 +228,8 @@ impl World {
         if let Some(data) = &mut one.postgres.data {
             (data.clean, data.signal) = (false, true);
         }
+        one.postgres.replays = replays;
+        trail.possible.push(Event::Replayed(host));
         Ok(())
     }
 
@@ -183,6 +241,7 @@ impl World {
         }
         (data.clean, data.signal) = (false, false);
         data.end = Lsn(data.end.0 + 1);
+        data.checkpoint = data.timelines.last().map_or(Epoch(0), |timeline| timeline.epoch);
         one.postgres.process = Process::Primary;
         one.postgres.orphans = false;
         if let Some(first) =
@@ -211,18 +270,39 @@ impl World {
 
     /// PostgreSQL leaves recovery on the ordered timeline; the end-of-recovery record is the first of it.
     pub(crate) fn promote(&mut self, host: HostId, epoch: Epoch, trail: &mut Trail) -> Result<(), Failure> {
+        let at_once = self.setup.instant && !self.setup.bounds.late_checkpoints;
         let one = self.host(host);
         let Process::Recovery(_) = one.postgres.process else { return Err(Failure::TimedOut) };
+        if one.postgres.replays {
+            return Err(Failure::TimedOut);
+        }
         let Some(data) = &mut one.postgres.data else { return Err(Failure::TimedOut) };
         let timeline = Timeline { epoch, by: host, start: data.end };
         data.timelines.push(timeline);
         data.signal = false;
         data.end = Lsn(data.end.0 + 1);
+        if at_once {
+            data.checkpoint = epoch;
+        }
         one.postgres.process = Process::Primary;
+        self.watch_hand_over(host, epoch);
         if self.record.promotions.insert(epoch, timeline).is_some() {
             self.record.reused = Some(epoch);
         }
         self.opened(host, trail);
+        Ok(())
+    }
+
+    /// The checkpoint that a promotion left for later.
+    fn settle_down(&mut self, host: HostId, trail: &mut Trail) -> Result<(), Failure> {
+        let one = self.host(host);
+        if one.postgres.process != Process::Primary {
+            return Err(Failure::TimedOut);
+        }
+        if let Some(data) = &mut one.postgres.data {
+            data.checkpoint = data.timelines.last().map_or(Epoch(0), |timeline| timeline.epoch);
+        }
+        trail.possible.push(Event::Look(host));
         Ok(())
     }
 
@@ -239,6 +319,9 @@ impl World {
         if let Some(data) = &mut one.postgres.data {
             data.clean = wrote || data.clean;
             data.end = Lsn(data.end.0 + u64::from(wrote));
+            if let Some(timeline) = data.timelines.last().filter(|_| wrote) {
+                data.checkpoint = timeline.epoch;
+            }
         }
         if wrote {
             let all = 0..self.hosts.len() as HostId;
@@ -250,6 +333,7 @@ impl World {
         let one = self.host(host);
         one.postgres.process = Process::Down;
         one.postgres.orphans = false;
+        one.postgres.replays = false;
         Ok(())
     }
 
@@ -267,7 +351,8 @@ impl World {
             Process::Recovery(source) => {
                 let named =
                     source.map(|(from, epoch)| (self.setup.configs[usize::from(from)].me.clone(), epoch));
-                Instance::Standby { data: shown, source: named, streaming: self.streams(host).is_some() }
+                let (streaming, ready) = (self.streams(host).is_some(), !postgres.replays);
+                Instance::Standby { data: shown, source: named, streaming, ready }
             }
             Process::Primary => self.primary(host, data, shown),
         }
@@ -284,7 +369,8 @@ impl World {
             }
         }
         let position = Position { epoch, lsn: shown.position.lsn };
-        Instance::Primary { data: instance::Data { position, ..shown }, followers }
+        let checkpointed = data.checkpoint == epoch;
+        Instance::Primary { data: instance::Data { position, ..shown }, followers, checkpointed }
     }
 
     /// The agent looks by itself, unless it is just changing things. Whatever outlived its postmaster is killed then.

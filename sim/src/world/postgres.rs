@@ -17,6 +17,8 @@ pub struct Postgres {
     pub orphans: bool,
     /// Copies moved aside so far.
     pub aside: u8,
+    /// In recovery: its own WAL is not replayed yet, and it takes no connections.
+    pub replays: bool,
 }
 
 /// The processes of an instance.
@@ -44,6 +46,10 @@ pub struct Data {
     pub clean: bool,
     /// `standby.signal` is there.
     pub signal: bool,
+    /// The timeline of the latest checkpoint, as `pg_control` says.
+    pub checkpoint: Epoch,
+    /// It has pages of two histories, and can't be recovered: what an interrupted or misled rewind leaves.
+    pub torn: bool,
 }
 
 /// A stretch of WAL written by one primary.
@@ -67,6 +73,8 @@ impl Data {
             end: Lsn(0),
             clean: true,
             signal: false,
+            checkpoint: Epoch(1),
+            torn: false,
         }
     }
 
@@ -103,12 +111,33 @@ impl Data {
         }
     }
 
+    /// What `pg_rewind` makes of this copy with that source. It knows timelines by their numbers and where they began,
+    /// and the source's by what its `pg_control` says (hazards C01, C03, C04).
+    pub fn rewound(&self, source: &Data) -> Data {
+        let stopped = |data: &Data| Data { clean: false, signal: true, ..data.clone() };
+        let seen = source.timelines.iter().position(|t| t.epoch == source.checkpoint);
+        let theirs = &source.timelines[..=seen.unwrap_or(0)];
+        if self.timeline().map(|t| t.epoch) == theirs.last().map(|t| t.epoch) {
+            // "No rewind required."
+            return Data { clean: self.clean, ..stopped(self) };
+        }
+        let alike = |(ours, theirs): &(&Timeline, &Timeline)| {
+            ours.epoch == theirs.epoch && ours.start == theirs.start
+        };
+        let common: Vec<_> = self.timelines.iter().zip(theirs).take_while(alike).collect();
+        let mistaken = common.is_empty() || common.iter().any(|(ours, theirs)| ours.by != theirs.by);
+        Data { torn: self.torn || mistaken || theirs.len() < source.timelines.len(), ..stopped(source) }
+    }
+
+    /// How far a timeline goes in this copy; none if it isn't in it.
+    pub fn reaches(&self, epoch: Epoch, by: HostId) -> Option<Lsn> {
+        let at = self.timelines.iter().position(|t| t.epoch == epoch && t.by == by)?;
+        Some(self.timelines.get(at + 1).map_or(self.end, |next| next.start.min(self.end)))
+    }
+
     /// Whether a record of timeline (`epoch`, `by`) at `lsn` is part of this copy.
     pub fn holds(&self, epoch: Epoch, by: HostId, lsn: Lsn) -> bool {
-        let Some(at) = self.timelines.iter().position(|t| t.epoch == epoch && t.by == by) else {
-            return false;
-        };
-        lsn <= self.timelines.get(at + 1).map_or(self.end, |next| next.start.min(self.end))
+        self.reaches(epoch, by).is_some_and(|end| lsn <= end)
     }
 }
 
@@ -127,5 +156,6 @@ impl Postgres {
         }
         self.process = Process::Down;
         self.orphans = false;
+        self.replays = false;
     }
 }

@@ -1,0 +1,79 @@
+//! What the world remembers so that invariants can judge it: what is done to copies of the data.
+//!
+//! The truth is told from timelines and who wrote them, never from what nodes or their records say.
+
+use super::event::HostId;
+use super::{World, Wrong};
+use primacy_core::instance::Order;
+use primacy_core::{Epoch, Lsn, lineage};
+
+impl World {
+    /// A copy is about to be replaced. Whatever of the elected history it holds, another copy must hold, too; and what it
+    /// holds beyond that must be said to be lost.
+    pub(crate) fn watch_discard(&mut self, host: HostId, order: &Order) {
+        let Some(data) = &self.hosts[usize::from(host)].postgres.data else { return };
+        if data.torn {
+            return;
+        }
+        for ((epoch, by), end) in &self.record.acknowledged {
+            let Some(reached) = data.reaches(*epoch, *by) else { continue };
+            let (held, elected) = (reached.min(*end), self.elected_end(*epoch, *by));
+            let start = self.record.promotions.get(epoch).map_or(Lsn(0), |timeline| timeline.start);
+            let needed = held.min(elected);
+            let elsewhere = (0..).zip(&self.hosts).any(|(other, one)| {
+                let copy = one.postgres.data.as_ref().filter(|copy| other != host && !copy.torn);
+                copy.is_some_and(|copy| copy.holds(*epoch, *by, needed))
+            });
+            if needed > start && !elsewhere {
+                self.record.wrong = Some((host, Wrong::Destroyed));
+            }
+            let said = order.left.is_some_and(|left| left.lsn <= needed.max(start));
+            if held > needed.max(start) && !said {
+                self.record.wrong = Some((host, Wrong::Unreported));
+            }
+        }
+    }
+
+    /// How far this timeline belongs to the history of the last reign that was admitted; 0 if it doesn't.
+    fn elected_end(&self, epoch: Epoch, by: HostId) -> Lsn {
+        let view = &self.store.view;
+        let admitted = view.rule.as_ref().map_or(Epoch(0), |rule| rule.epoch);
+        let path = lineage::path(view, admitted).unwrap_or_default();
+        let Some(at) = path.iter().position(|(step, _)| *step == epoch) else { return Lsn(0) };
+        if self.record.promotions.get(&epoch).is_none_or(|timeline| timeline.by != by) {
+            return Lsn(0);
+        }
+        let next = path.get(at + 1).and_then(|(next, _)| view.epochs.get(next)?.fork);
+        next.map_or(Lsn(u64::MAX), |fork| fork.lsn)
+    }
+
+    /// A new copy must not pass for another one, nor for the one that was there before.
+    pub(crate) fn watch_copy(&mut self, host: HostId, order: &Order) {
+        let (mark, view) = (order.saved.copy, &self.store.view);
+        let me = &self.setup.configs[usize::from(host)].me;
+        let known = view.members.get(me).is_some_and(|member| member.copy == mark);
+        let listed = view.rule.as_ref().is_some_and(|rule| {
+            rule.leader_copy == mark || rule.electable.values().any(|copy| *copy == mark)
+        });
+        if known || listed || self.hosts.iter().any(|one| one.saved.copy == mark) {
+            self.record.wrong = Some((host, Wrong::SameMark));
+        }
+    }
+
+    /// Whoever is handed a reign has all that was acknowledged in the one before.
+    pub(crate) fn watch_hand_over(&mut self, host: HostId, epoch: Epoch) {
+        if self.record.handed.take_if(|handed| *handed == epoch).is_none() {
+            return;
+        }
+        let before = self.record.promotions.range(..epoch).next_back().map(|(_, timeline)| *timeline);
+        let data = &self.hosts[usize::from(host)].postgres.data;
+        let short = before.is_some_and(|before| {
+            let end = self.record.acknowledged.get(&(before.epoch, before.by)).copied();
+            let held = data.as_ref().and_then(|data| data.reaches(before.epoch, before.by));
+            end.is_some_and(|end| held.is_none_or(|held| held < end))
+        });
+        if short {
+            self.record.wrong = Some((host, Wrong::Short));
+        }
+    }
+}
