@@ -19,6 +19,9 @@ pub struct Standing {
     pub in_recovery: bool,
     /// The end of the WAL held durably.
     pub position: Position,
+    /// The timeline of the latest checkpoint. One that was just promoted has none on its own yet, and nobody can be
+    /// rewound from it before it has.
+    pub checkpoint: u32,
     /// The end of the WAL replayed; on a primary the same as the position.
     pub replayed: u64,
     /// The history of the position's timeline.
@@ -54,7 +57,8 @@ SELECT (SELECT system_identifier FROM pg_control_system()),
           FROM pg_stat_replication WHERE state = 'streaming' AND flush_lsn IS NOT NULL),
        current_setting('server_version_num'),
        pg_postmaster_start_time(),
-       (SELECT bytes_per_wal_segment FROM pg_control_init())";
+       (SELECT bytes_per_wal_segment FROM pg_control_init()),
+       (SELECT timeline_id FROM pg_control_checkpoint())";
 
 impl Postgres {
     /// Asks a running server how it stands.
@@ -68,9 +72,20 @@ impl Postgres {
         self.standing(row, by).await
     }
 
-    async fn standing(&self, row: [Option<&str>; 10], by: Instant) -> Result<Standing, Error> {
-        let [system, recovery, received, replayed, timeline, streams, followers, version, started, segment] =
-            row;
+    async fn standing(&self, row: [Option<&str>; 11], by: Instant) -> Result<Standing, Error> {
+        let [
+            system,
+            recovery,
+            received,
+            replayed,
+            timeline,
+            streams,
+            followers,
+            version,
+            started,
+            segment,
+            checkpoint,
+        ] = row;
         let in_recovery = recovery.ok_or_else(unknown)? == "t";
         let replayed = replayed.and_then(parse_lsn).ok_or_else(unknown)?;
         let segment: u64 = number(segment)?;
@@ -86,6 +101,7 @@ impl Postgres {
             system_id: number::<i64>(system)?.cast_unsigned(),
             in_recovery,
             position,
+            checkpoint: number(checkpoint)?,
             replayed,
             forks: self.settings.forks(position.timeline)?,
             streaming: streams == Some("t"),
