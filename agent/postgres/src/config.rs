@@ -10,7 +10,7 @@ use std::fs;
 /// The file that names the source of WAL: rewritten and reloaded, never needing a restart.
 const SOURCE: &str = "primacy.source.conf";
 /// Where a user's own settings were before us.
-const BASE: &str = "postgresql.base.conf";
+pub(crate) const BASE: &str = "postgresql.base.conf";
 
 /// What a member of a cluster needs, unless the user says otherwise.
 const DEFAULTS: [(&str, &str); 12] = [
@@ -38,6 +38,14 @@ const OURS: [&str; 8] = [
     "promote_trigger_file",
     "restore_command",
     "unix_socket_directories",
+];
+
+/// What `pg_rewind` calls on its source.
+pub(crate) const REWIND_CALLS: [&str; 4] = [
+    "pg_catalog.pg_ls_dir(text, boolean, boolean)",
+    "pg_catalog.pg_stat_file(text, boolean)",
+    "pg_catalog.pg_read_binary_file(text)",
+    "pg_catalog.pg_read_binary_file(text, bigint, bigint, boolean)",
 ];
 
 impl Postgres {
@@ -80,25 +88,29 @@ impl Postgres {
         self.settings.write_source(source)
     }
 
-    /// Sets passwords and makes the replication role, over and over without harm.
+    /// Sets passwords and makes the roles of replication and rewind, over and over without harm.
     ///
     /// # Errors
     /// If a statement fails.
     pub async fn prepare_roles(&self, by: Instant) -> Result<(), Error> {
         let settings = &self.settings;
         let mut script = String::from("SET synchronous_commit = local;\n");
-        let replication = &settings.replication;
+        let (replication, rewind) = (&settings.replication, &settings.rewind);
         if replication.name != settings.superuser.name {
-            let (name, literal) = (identifier(&replication.name), literal(&replication.name));
-            writeln!(
-                script,
-                "DO $do$ BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = {literal}) THEN \
-                 CREATE ROLE {name}; END IF; END $do$;"
-            )
-            .expect("writing to a string");
+            let name = identifier(&replication.name);
+            script += &create_role(&replication.name);
             writeln!(script, "ALTER ROLE {name} WITH LOGIN REPLICATION;").expect("writing to a string");
         }
-        for user in [&settings.superuser, replication] {
+        if rewind.name != settings.superuser.name {
+            let name = identifier(&rewind.name);
+            script += &create_role(&rewind.name);
+            writeln!(script, "ALTER ROLE {name} WITH LOGIN;").expect("writing to a string");
+            for function in REWIND_CALLS {
+                writeln!(script, "GRANT EXECUTE ON FUNCTION {function} TO {name};")
+                    .expect("writing to a string");
+            }
+        }
+        for user in [&settings.superuser, replication, rewind] {
             if let Some(password) = &user.password {
                 // Not the password itself: statements may be kept in more places than one.
                 let verifier = literal(&scram_sha_256(password.as_bytes()));
@@ -108,6 +120,15 @@ impl Postgres {
         }
         self.execute("set up the roles", &script, by).await
     }
+}
+
+/// Makes it, unless it is there.
+fn create_role(name: &str) -> String {
+    let (name, literal) = (identifier(name), literal(name));
+    format!(
+        "DO $do$ BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = {literal}) THEN \
+         CREATE ROLE {name}; END IF; END $do$;\n"
+    )
 }
 
 impl Settings {
@@ -141,6 +162,8 @@ impl Settings {
             writeln!(text, "{line}").expect("writing to a string");
         }
         writeln!(text, "host replication {replication} all scram-sha-256").expect("writing to a string");
+        let rewind = hba_name(&self.rewind.name);
+        writeln!(text, "host postgres {rewind} all scram-sha-256").expect("writing to a string");
         text
     }
 

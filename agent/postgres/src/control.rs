@@ -17,6 +17,12 @@ pub(crate) struct Control {
     pub recovery_end: Position,
     /// Bytes in a WAL segment.
     pub segment: u64,
+    /// It was at rest as a primary: there is nothing to recover.
+    pub at_rest: bool,
+    /// Each change of a page is in the WAL, also of its hints; or pages have checksums, which need the same.
+    pub logs_hints: bool,
+    /// After a checkpoint pages go into the WAL as a whole.
+    pub full_pages: bool,
 }
 
 impl Settings {
@@ -35,6 +41,7 @@ fn parse(text: &str) -> Option<Control> {
     let number = |key| fields.get(key)?.parse::<u64>().ok();
     let timeline = |key| fields.get(key)?.parse::<u32>().ok();
     let lsn = |key| parse_lsn(fields.get(key)?);
+    let is_on = |key| fields.get(key).map(|value| *value == "on");
     let checkpoint_tli = timeline("Latest checkpoint's TimeLineID")?;
     let state = *fields.get("Database cluster state")?;
     Some(Control {
@@ -47,6 +54,9 @@ fn parse(text: &str) -> Option<Control> {
             lsn: lsn("Minimum recovery ending location")?,
         },
         segment: number("Bytes per WAL segment")?,
+        at_rest: state == "shut down",
+        logs_hints: is_on("wal_log_hints setting")? || number("Data page checksum version")? > 0,
+        full_pages: is_on("Latest checkpoint's full_page_writes")?,
     })
 }
 
@@ -69,14 +79,22 @@ Database cluster state:               shut down
 Latest checkpoint location:           0/3000028
 Latest checkpoint's REDO location:    0/3000028
 Latest checkpoint's TimeLineID:       1
+Latest checkpoint's full_page_writes: on
 Minimum recovery ending location:     0/0
 Min recovery ending loc's timeline:   0
+wal_log_hints setting:                off
 Bytes per WAL segment:                16777216
+Data page checksum version:           0
 ";
         let control = parse(text).unwrap();
         assert!(control.clean);
         assert_eq!((control.system_id, control.checkpoint.lsn), (7_432_156_789_012_345_678, 0x300_0028));
         assert_eq!(parse(&text.replace("REDO", "redo")), None);
+        assert!(control.at_rest && control.full_pages && !control.logs_hints);
+        let hints = text.replace("setting:                off", "setting:                on");
+        let sums = text.replace("checksum version:           0", "checksum version:           1");
+        assert!([hints, sums].iter().all(|text| parse(text).unwrap().logs_hints));
+        assert!(!parse(&text.replace("shut down", "shut down in recovery")).unwrap().at_rest);
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! The data directory: what is there, made, copied, moved aside. Nothing is ever deleted but what an order of ours had
 //! begun and not finished.
 
+use crate::progress::{Work, copied};
 use crate::wal::Forks;
-use crate::{Error, Instant, Position, Postgres, Settings, Upstream, files, leftovers};
+use crate::{Error, Instant, Position, Postgres, Settings, Upstream, User, files, leftovers};
 use serde_json::Value;
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder};
@@ -13,7 +14,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::task::spawn_blocking;
 
 /// What describes this copy of the data to the agent, inside it.
-const IDENTITY: &str = "primacy.json";
+pub(crate) const IDENTITY: &str = "primacy.json";
 
 /// Lies beside what is being made, and says that it is ours.
 const MAKING: &str = "primacy-making";
@@ -124,8 +125,9 @@ impl Postgres {
         self.settings.write_passfile()?;
         let backup = self.settings.program("pg_basebackup").arg("-D").arg(&new);
         let backup = backup.args(["-X", "stream", "--checkpoint=fast", "--no-password"]);
-        let backup = backup.arg("-d").arg(self.settings.conninfo(source));
-        backup.run(by).await?;
+        let backup = backup.arg("--progress").arg("-d").arg(self.settings.conninfo(source));
+        let mut work = self.begin("copy from another member");
+        backup.watch(&mut work, by, hear_copied).await?.success()?;
         for inherited in [IDENTITY, "postmaster.pid", "postmaster.opts", "recovery.signal"] {
             files::remove(&new.join(inherited))?;
         }
@@ -209,15 +211,20 @@ impl Settings {
     /// How a standby or a copy reaches another member. It is seen by all users of the host while a copy is made, and
     /// PostgreSQL logs it whenever it changes: the password is elsewhere.
     pub(crate) fn conninfo(&self, source: &Upstream) -> String {
+        self.conninfo_of(&self.replication, &self.name, source)
+    }
+
+    /// The same, as whom and under what name.
+    pub(crate) fn conninfo_of(&self, user: &User, application: &str, source: &Upstream) -> String {
         let mut words = vec![
             ("host", source.host.clone()),
             ("port", source.port.to_string()),
-            ("user", self.replication.name.clone()),
-            ("application_name", self.name.clone()),
+            ("user", user.name.clone()),
+            ("application_name", application.to_owned()),
             ("connect_timeout", "5".to_owned()),
             ("sslmode", "prefer".to_owned()),
         ];
-        if self.replication.password.is_some() {
+        if user.password.is_some() {
             words.push(("passfile", self.passfile().to_string_lossy().into_owned()));
         }
         let quoted = words
@@ -230,13 +237,22 @@ impl Settings {
         self.run_dir.join("replication.pgpass")
     }
 
-    /// The file that [`Settings::conninfo`] names, for this user alone.
+    /// The file that [`Settings::conninfo_of`] names, for this user alone.
     pub(crate) fn write_passfile(&self) -> Result<(), Error> {
-        let Some(password) = &self.replication.password else { return Ok(()) };
         let escaped = |text: &str| text.replace('\\', "\\\\").replace(':', "\\:");
-        let line = format!("*:*:*:{}:{}\n", escaped(&self.replication.name), escaped(password));
-        files::replace(&self.passfile(), line.as_bytes())
+        let lines = [&self.replication, &self.rewind].into_iter().filter_map(|user| {
+            let password = user.password.as_ref()?;
+            Some(format!("*:*:*:{}:{}\n", escaped(&user.name), escaped(password)))
+        });
+        files::replace(&self.passfile(), lines.collect::<String>().as_bytes())
     }
+}
+
+/// Says on the board how much is copied. Nothing else that is said is about progress.
+pub(crate) fn hear_copied(line: &str, work: &mut Work) -> bool {
+    let Some((done, total)) = copied(line) else { return false };
+    work.tell(|progress| (progress.done_bytes, progress.total_bytes) = (done, Some(total)));
+    true
 }
 
 /// Clears away what dead orders had begun, and only that.
@@ -273,7 +289,7 @@ fn is_empty(dir: &Path) -> Result<bool, Error> {
 }
 
 /// The folder that holds the data directory, and how names beside it begin.
-fn beside(dir: &Path, what: &str) -> Result<(PathBuf, String), Error> {
+pub(crate) fn beside(dir: &Path, what: &str) -> Result<(PathBuf, String), Error> {
     let name = dir.file_name().map(OsStr::to_string_lossy);
     match (dir.parent(), name) {
         (Some(parent), Some(name)) => Ok((parent.to_owned(), format!("{name}{what}"))),
@@ -284,7 +300,6 @@ fn beside(dir: &Path, what: &str) -> Result<(PathBuf, String), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::User;
     use std::os::unix::fs::PermissionsExt;
 
     #[test]

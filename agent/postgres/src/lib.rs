@@ -10,11 +10,14 @@ mod data;
 mod files;
 mod leftovers;
 mod process;
+mod progress;
+mod rewind;
 mod sql;
 mod tools;
 mod wal;
 
 pub use data::{Foreign, Found, Present};
+pub use progress::{Progress, STALL};
 pub use sql::{Probe, Standing};
 pub use wal::Forks;
 
@@ -22,6 +25,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 pub use tokio::time::Instant;
 
 /// A user of the database and its password.
@@ -54,12 +58,16 @@ pub struct Settings {
     pub superuser: User,
     /// Whom standbys connect as.
     pub replication: User,
+    /// Whom a rewind connects as, to the database `postgres`. The superuser, or one that may read files.
+    pub rewind: User,
     /// Settings of the user.
     pub parameters: BTreeMap<String, String>,
     /// Lines of the user for `pg_hba.conf`.
     pub pg_hba: Vec<String>,
     /// Further options for `initdb`.
     pub initdb: Vec<String>,
+    /// What takes long may take as long as its deadline, unless it makes no progress for this time.
+    pub stall: Duration,
 }
 
 /// Where to copy or stream from.
@@ -101,6 +109,9 @@ pub enum Error {
     /// The deadline came first. What was begun may still have an effect.
     #[error("{0}: not done in time")]
     TimedOut(&'static str),
+    /// It has made no progress for too long. What was begun may still have an effect.
+    #[error("{0}: no progress any more")]
+    Stalled(&'static str),
     /// A file could not be read or written.
     #[error("{what}: {why}")]
     Io {
@@ -138,6 +149,10 @@ pub enum Error {
     /// It is not as it has to be for this. Nothing was done.
     #[error("{0}")]
     Unfit(String),
+    /// This data directory can't be brought back to another history, now or later. Where it was tried, it may be in
+    /// pieces. Another copy can be made.
+    #[error("can't be rewound: {0}")]
+    Unrewindable(String),
 }
 
 impl Error {
@@ -155,12 +170,13 @@ impl Error {
 #[derive(Clone, Debug)]
 pub struct Postgres {
     settings: Arc<Settings>,
+    board: progress::Board,
 }
 
 impl Postgres {
     /// The instance with these settings.
     pub fn new(settings: Settings) -> Postgres {
-        Postgres { settings: Arc::new(settings) }
+        Postgres { settings: Arc::new(settings), board: progress::Board::default() }
     }
 
     /// Its settings.

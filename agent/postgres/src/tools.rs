@@ -1,16 +1,20 @@
 //! PostgreSQL's programs as children that never outlive their order, with all that they start.
 
+use crate::progress::{Work, pulse};
 use crate::{Error, Instant, Settings};
 use rustix::process::{Pid, Signal, getpid, getppid, kill_process_group, set_parent_process_death_signal};
 use std::ffi::OsStr;
 use std::io;
 use std::process::Stdio;
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
-use tokio::time::timeout_at;
+use tokio::time::{sleep, timeout_at};
 
 /// So many of a failing program's last characters are told.
 const WORDS: usize = 400;
+/// Between two looks at whether a program still moves.
+const LOOK: Duration = Duration::from_millis(200);
 
 impl Settings {
     /// A program of PostgreSQL, with English messages and nothing of the agent's environment.
@@ -56,6 +60,21 @@ impl Program {
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         Ok(Finished { name: self.name, succeeded, out: text(out), err: text(err) })
     }
+
+    /// The same, for as long as it moves. `hear` gets each line that it says, and tells which are but about progress.
+    pub async fn watch(
+        mut self,
+        work: &mut Work,
+        by: Instant,
+        hear: impl FnMut(&str, &mut Work) -> bool,
+    ) -> Result<Finished, Error> {
+        self.command.stdout(Stdio::null());
+        let child = self.command.spawn().map_err(Error::io(format!("run {}", self.name)))?;
+        let mut running = Running(child);
+        let watched = timeout_at(by, running.watched(self.name, work, hear)).await;
+        let (succeeded, err) = watched.map_err(|_| Error::TimedOut(self.name))??;
+        Ok(Finished { name: self.name, succeeded, out: String::new(), err })
+    }
 }
 
 /// A program that has ended.
@@ -67,6 +86,11 @@ pub(crate) struct Finished {
 }
 
 impl Finished {
+    /// Fails if it did.
+    pub fn success(self) -> Result<(), Error> {
+        if self.succeeded { Ok(()) } else { Err(self.into_error()) }
+    }
+
     /// That it failed, with its last words.
     pub fn into_error(self) -> Error {
         Error::Program { program: self.name, words: tail(&self.err) }
@@ -83,6 +107,43 @@ impl Running {
         let (stdout, stderr) = (self.0.stdout.take(), self.0.stderr.take());
         let (out, err) = tokio::try_join!(all(stdout), all(stderr))?;
         Ok((self.0.wait().await?.success(), out, err))
+    }
+
+    /// Whether it succeeded, and what it said that is not about progress.
+    async fn watched(
+        &mut self,
+        name: &'static str,
+        work: &mut Work,
+        mut hear: impl FnMut(&str, &mut Work) -> bool,
+    ) -> Result<(bool, String), Error> {
+        let failed = || Error::io(format!("wait for {name}"));
+        let mut stderr = self.0.stderr.take();
+        let (mut line, mut said, mut piece) = (Vec::new(), String::new(), [0; 4_096]);
+        while let Some(pipe) = &mut stderr {
+            let read = tokio::select! {
+                biased;
+                read = pipe.read(&mut piece) => Some(read.map_err(failed())?),
+                () = sleep(LOOK) => None,
+            };
+            if read == Some(0) {
+                stderr = None;
+            }
+            let end = stderr.is_none().then_some(&b'\n');
+            for byte in piece[..read.unwrap_or(0)].iter().chain(end) {
+                if !matches!(byte, b'\r' | b'\n') {
+                    line.push(*byte);
+                    continue;
+                }
+                let text = String::from_utf8_lossy(&line);
+                if !hear(&text, work) && !text.is_empty() {
+                    said.extend([&text, "\n"]);
+                }
+                line.clear();
+            }
+            work.feel(self.0.id().and_then(pulse));
+            work.check()?;
+        }
+        Ok((self.0.wait().await.map_err(failed())?.success(), said))
     }
 }
 

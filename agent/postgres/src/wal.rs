@@ -182,7 +182,7 @@ impl Settings {
         files::is_there(&self.wal_dir().join(segment_name(timeline, lsn, segment)))
     }
 
-    fn wal_dir(&self) -> PathBuf {
+    pub(crate) fn wal_dir(&self) -> PathBuf {
         self.data_dir.join("pg_wal")
     }
 
@@ -241,7 +241,7 @@ fn history(timeline: u32, text: &str) -> Forks {
     forks
 }
 
-fn segment_name(timeline: u32, lsn: u64, segment: u64) -> String {
+pub(crate) fn segment_name(timeline: u32, lsn: u64, segment: u64) -> String {
     format!("{timeline:08X}{}", segment_suffix(lsn, segment))
 }
 
@@ -251,7 +251,7 @@ fn segment_suffix(lsn: u64, segment: u64) -> String {
     format!("{:08X}{:08X}", number / each, number % each)
 }
 
-fn shown(lsn: u64) -> String {
+pub(crate) fn shown(lsn: u64) -> String {
     format!("{:X}/{:X}", lsn >> 32, lsn & 0xffff_ffff)
 }
 

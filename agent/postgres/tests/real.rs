@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Node, SECRET, as_postgres, begun, primary, runtime, soon, standby};
-use primacy_postgres::{Found, Instant, Postgres, Runner, Settings, Upstream, User};
+use primacy_postgres::{Found, Postgres, Runner, Settings, Upstream, User};
 use serde_json::json;
 use std::ffi::OsString;
 use std::fs;

@@ -9,7 +9,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use std::ffi::OsString;
 use std::fs;
-use std::net::TcpListener;
+use std::io::Read as _;
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -128,11 +129,20 @@ impl Node {
             port,
             superuser: user("postgres"),
             replication: user("replicator"),
+            rewind: user("rewinder"),
             parameters: parameters.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
             pg_hba: vec![],
             initdb: ["--encoding=UTF8", "--no-sync"].iter().chain(initdb).map(ToString::to_string).collect(),
+            stall: primacy_postgres::STALL,
         });
         Node { postgres, runner: Direct { data_dir, child: Mutex::default() }, root, port }
+    }
+
+    /// The same instance, with other settings.
+    pub fn with_settings(&self, change: impl FnOnce(&mut Settings)) -> Postgres {
+        let mut settings = self.postgres.settings().clone();
+        change(&mut settings);
+        Postgres::new(settings)
     }
 
     pub fn upstream(&self) -> Upstream {
@@ -188,14 +198,21 @@ impl Node {
     }
 
     pub async fn run_sql(&self, sql: &str) {
+        self.ask(sql);
+    }
+
+    /// What it answers, a line for each row.
+    pub fn ask(&self, sql: &str) -> String {
+        let said = self.psql(sql).stderr(Stdio::inherit()).output().unwrap();
+        assert!(said.status.success(), "{sql}");
+        String::from_utf8(said.stdout).unwrap().trim().to_owned()
+    }
+
+    pub fn psql(&self, sql: &str) -> Command {
         let mut psql = Command::new(format!("{BIN}/psql"));
-        psql.args(["-X", "-q", "-h"]).arg(self.root.join("run")).args([
-            "-p",
-            &self.port.to_string(),
-            "-U",
-            "postgres",
-        ]);
-        assert!(psql.args(["-c", sql]).stdout(Stdio::null()).status().unwrap().success());
+        psql.args(["-X", "-q", "-A", "-t", "-U", "postgres", "-p", &self.port.to_string()]);
+        psql.arg("-h").arg(self.root.join("run")).args(["-c", sql]).current_dir("/");
+        psql
     }
 }
 
@@ -207,6 +224,31 @@ impl Drop for Node {
         }
         drop(fs::remove_dir_all(&self.root));
     }
+}
+
+/// A way to a source that is cut off without a word after so many bytes of each connection.
+pub fn ends_after(source: &Node, bytes_max: u64) -> Upstream {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (port, source) = (listener.local_addr().unwrap().port(), source.port);
+    std::thread::spawn(move || {
+        for near in listener.incoming() {
+            let (mut near, mut far) = (near.unwrap(), TcpStream::connect(("127.0.0.1", source)).unwrap());
+            let (mut there, mut back) = (near.try_clone().unwrap(), far.try_clone().unwrap());
+            std::thread::spawn(move || {
+                drop(std::io::copy(&mut there, &mut far));
+                drop(far.shutdown(Shutdown::Both));
+            });
+            std::thread::spawn(move || {
+                if std::io::copy(&mut (&mut back).take(bytes_max), &mut near)
+                    .is_ok_and(|done| done < bytes_max)
+                {
+                    drop(near.shutdown(Shutdown::Both));
+                }
+                // The other direction goes on, and holds both open.
+            });
+        }
+    });
+    Upstream { host: "127.0.0.1".into(), port }
 }
 
 pub async fn primary(name: &str) -> Node {
