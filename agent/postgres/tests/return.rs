@@ -82,15 +82,11 @@ fn standbys_that_were_ahead_come_back_however_they_ended() {
             let a = primary("c").await;
             let [stopped, crashed, delayed] =
                 [standby("d", &a).await, standby("e", &a).await, standby("f", &a).await];
-            let (a, b) = parted(a, "g").await;
-            let nodes = [&stopped, &crashed, &delayed];
-            for node in nodes {
-                node.reaches(a.position().await).await;
-            }
             // What it has received and not replayed is to be forgotten, too.
             delayed.ask("ALTER SYSTEM SET recovery_min_apply_delay = '1h'");
             delayed.ask("SELECT pg_reload_conf()");
-            a.ask("UPDATE t SET held = 'lost'");
+            let (a, b) = parted(a, "g").await;
+            let nodes = [&stopped, &crashed, &delayed];
             for node in nodes {
                 node.reaches(a.position().await).await;
             }
@@ -106,6 +102,11 @@ fn standbys_that_were_ahead_come_back_however_they_ended() {
             }
         });
     }
+}
+
+fn process(node: &Node, kind: &str) -> Pid {
+    let pid = node.ask(&format!("SELECT pid FROM pg_stat_activity WHERE backend_type = '{kind}'"));
+    Pid::from_raw(pid.parse().unwrap()).unwrap()
 }
 
 fn unfit(refused: Result<(), Error>) -> String {
@@ -132,8 +133,7 @@ fn from_what_is_no_settled_primary_nothing_is_taken() {
             let refused = unfit(a.postgres.rewind(&b.upstream(), soon()).await);
             assert!(refused.ends_with("it is in recovery"), "{refused}");
 
-            let checkpointer = b.ask("SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'");
-            let checkpointer = Pid::from_raw(checkpointer.parse().unwrap()).unwrap();
+            let checkpointer = process(&b, "checkpointer");
             kill_process(checkpointer, Signal::STOP).unwrap();
             b.postgres.promote(2, soon()).await.unwrap();
             let refused = unfit(a.postgres.rewind(&b.upstream(), soon()).await);
@@ -154,8 +154,10 @@ fn from_what_is_no_settled_primary_nothing_is_taken() {
             assert_eq!(a.postgres.identity(), Some(json!({"copy": 1})), "it is still what it was");
             b.postgres.prepare_roles(soon()).await.unwrap();
             // The end of its WAL is the beginning of a segment, and nobody writes any more.
+            kill_process(process(&b, "background writer"), Signal::STOP).unwrap();
             b.ask("SELECT pg_switch_wal()");
             a.postgres.rewind(&b.upstream(), soon()).await.unwrap();
+            kill_process(process(&b, "background writer"), Signal::CONT).unwrap();
             comes_back(&a, &b).await;
         });
     }
