@@ -16,6 +16,9 @@ const LOOK: Duration = Duration::from_millis(10);
 const LOG_BYTES_MAX: u64 = 64 << 20;
 /// Between two looks at the process table.
 const APART: Duration = Duration::from_millis(100);
+/// For so long may walsenders send the shutdown checkpoint, and the archiver archive, once it is written. They end by
+/// themselves then. A receiver, or an archive, that takes longer is waited for by nobody (hazard D10).
+const GRACE: Duration = Duration::from_secs(3);
 
 /// So far above its own timeline may a promotion go: each one between costs a file, and a forged record may name
 /// billions.
@@ -82,7 +85,8 @@ impl Postgres {
         lines[lines.len().saturating_sub(4)..].join("; ")
     }
 
-    /// Shuts down in order. At the deadline everything is killed, so this ends with no process left, or fails.
+    /// Shuts down in order. Whoever hangs on when all is written is killed after a while: an archive command, or a
+    /// walsender whose receiver says nothing. At the deadline everything is. So this ends with no process left, or fails.
     ///
     /// # Errors
     /// If processes are left even then.
@@ -90,17 +94,43 @@ impl Postgres {
         // Without a postmaster the others end by themselves, or are killed.
         self.signal(Signal::INT)?;
         let gone = async {
-            loop {
-                if self.postmaster().is_none() && matches!(runner.any_left().await, Ok(false)) {
-                    return;
-                }
+            while self.postmaster().is_some() || !matches!(runner.any_left().await, Ok(false)) {
                 sleep(LOOK).await;
             }
         };
-        if timeout_at(by, gone).await.is_err() {
+        let rested = async {
+            self.rests().await;
+            sleep(GRACE).await;
+            tracing::warn!("PostgreSQL is shut down, but not all of its processes end: kills them");
+        };
+        let ended = timeout_at(by, async {
+            tokio::select! {
+                biased;
+                () = gone => true,
+                () = rested => false,
+            }
+        });
+        if !matches!(ended.await, Ok(true)) {
             runner.kill_all().await.map_err(Error::runner("kill PostgreSQL"))?;
         }
         Ok(())
+    }
+
+    /// Waits until `pg_control` says that it is shut down: then the last checkpoint is written, and no session is left.
+    async fn rests(&self) {
+        let control = self.settings.data_dir.join("global/pg_control");
+        let mut known = None;
+        loop {
+            let written = fs::metadata(&control).and_then(|file| file.modified()).ok();
+            if written.is_none() || written != known {
+                known = written;
+                let said = self.settings.control(Instant::now() + GRACE).await;
+                if said.is_ok_and(|control| control.clean) {
+                    return;
+                }
+            }
+            sleep(APART).await;
+        }
     }
 
     /// The postmaster's process as its own file names it; none if there is no file.

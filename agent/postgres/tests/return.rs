@@ -2,9 +2,9 @@
 
 mod common;
 
-use common::{BIN, Node, as_postgres, begun, ends_after, primary, runtime, soon, standby};
+use common::{BIN, Node, as_postgres, begun, ends_after, primary, process, runtime, soon, standby};
 use primacy_postgres::{Error, Instant, Postgres, Runner, Upstream};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Signal, kill_process};
 use serde_json::json;
 use std::fs;
 use std::process::{Command, Stdio};
@@ -102,11 +102,6 @@ fn standbys_that_were_ahead_come_back_however_they_ended() {
             }
         });
     }
-}
-
-fn process(node: &Node, kind: &str) -> Pid {
-    let pid = node.ask(&format!("SELECT pid FROM pg_stat_activity WHERE backend_type = '{kind}'"));
-    Pid::from_raw(pid.parse().unwrap()).unwrap()
 }
 
 fn unfit(refused: Result<(), Error>) -> String {

@@ -251,6 +251,12 @@ pub fn ends_after(source: &Node, bytes_max: u64) -> Upstream {
     Upstream { host: "127.0.0.1".into(), port }
 }
 
+/// Its process of this kind.
+pub fn process(node: &Node, kind: &str) -> Pid {
+    let pid = node.ask(&format!("SELECT pid FROM pg_stat_activity WHERE backend_type = '{kind}'"));
+    Pid::from_raw(pid.parse().unwrap()).unwrap()
+}
+
 pub async fn primary(name: &str) -> Node {
     begun(Node::new(name)).await
 }
