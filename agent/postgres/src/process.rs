@@ -1,7 +1,10 @@
 //! Starting and stopping the server, and opening and closing its sources of WAL.
 
+use crate::control::Control;
 use crate::data::Found;
+use crate::progress::{Work, pulse};
 use crate::sql::Standing;
+use crate::wal::begin_of;
 use crate::{Error, Instant, Position, Postgres, Runner, Upstream, files};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::fs;
@@ -14,6 +17,8 @@ use tokio::time::{sleep, timeout_at};
 const LOOK: Duration = Duration::from_millis(10);
 /// A log of PostgreSQL's that is larger when it is started gives way to a new one.
 const LOG_BYTES_MAX: u64 = 64 << 20;
+/// For so long is a connection waited for that nobody takes, before the process is looked at again.
+const KNOCK: Duration = Duration::from_secs(2);
 /// Between two looks at the process table.
 const APART: Duration = Duration::from_millis(100);
 /// For so long may walsenders send the shutdown checkpoint, and the archiver archive, once it is written. They end by
@@ -53,9 +58,11 @@ impl Postgres {
         if let Err(error) = files::rotate(&log, LOG_BYTES_MAX) {
             tracing::warn!(%error, "PostgreSQL's log goes on growing");
         }
+        let control = self.settings.control(by).await?;
+        let mut work = self.begin("start PostgreSQL");
         runner.start(self.argv(), log, primary).await.map_err(Error::runner("start PostgreSQL"))?;
         loop {
-            match self.knock(by).await {
+            match self.knock(by.min(Instant::now() + KNOCK)).await {
                 Ok(()) => return Ok(()),
                 Err(why) if Instant::now() >= by => return Err(why),
                 Err(_) => {}
@@ -63,7 +70,32 @@ impl Postgres {
             if !runner.any_left().await.map_err(Error::runner("look for PostgreSQL"))? {
                 return Err(Error::Unfit(format!("PostgreSQL ended at its start: {}", self.last_words())));
             }
+            self.watch_start(&control, &mut work);
+            work.check()?;
             sleep(LOOK).await;
+        }
+    }
+
+    /// How far recovery is, and whether anything moves. At its end the checkpointer works, and the startup process waits
+    /// for it. One that waits for WAL does nothing, however often it looks.
+    fn watch_start(&self, control: &Control, work: &mut Work) {
+        let Some(postmaster) = self.postmaster() else { return };
+        let children = children(postmaster).unwrap_or_default();
+        let Some((startup, title)) = children.iter().find(|(_, title)| title.contains("startup")) else {
+            return work.feel(pulse(postmaster.unsigned_abs()));
+        };
+        if let Some(lsn) =
+            title.split_whitespace().next_back().and_then(|name| begin_of(name, control.segment))
+        {
+            work.tell(|progress| {
+                progress.position = Some(lsn);
+                progress.done_bytes = lsn.saturating_sub(control.redo.lsn);
+            });
+        }
+        if !title.contains("waiting for") {
+            let checkpointer = children.iter().find(|(_, title)| title.contains("checkpointer"));
+            let pulses = [Some(*startup), checkpointer.map(|(pid, _)| *pid)].map(|pid| pid.and_then(pulse));
+            work.feel(Some(pulses.into_iter().flatten().collect()));
         }
     }
 
@@ -192,13 +224,8 @@ impl Postgres {
     /// A child of the postmaster that is a walreceiver, by the title PostgreSQL gives its processes.
     fn has_walreceiver(&self) -> Result<bool, Error> {
         let none = || Error::Unfit("no postmaster runs".to_owned());
-        let postmaster = self.postmaster().ok_or_else(none)?;
-        let children = files::read(Path::new(&format!("/proc/{postmaster}/task/{postmaster}/children")))?;
-        let children = children.ok_or_else(none)?;
-        // One that has ended meanwhile is none any more.
-        let mut titles =
-            children.split_whitespace().filter_map(|pid| fs::read(format!("/proc/{pid}/cmdline")).ok());
-        Ok(titles.any(|title| String::from_utf8_lossy(&title).contains("walreceiver")))
+        let children = children(self.postmaster().ok_or_else(none)?)?;
+        Ok(children.iter().any(|(_, title)| title.contains("walreceiver")))
     }
 
     /// Promotes onto just this timeline.
@@ -248,6 +275,18 @@ impl Postgres {
         }
         self.inspect(by).await.map(Err)
     }
+}
+
+/// Its children, and the titles PostgreSQL gives them. One that has ended meanwhile is none any more.
+fn children(postmaster: i32) -> Result<Vec<(u32, String)>, Error> {
+    let numbers = files::read(Path::new(&format!("/proc/{postmaster}/task/{postmaster}/children")))?;
+    let numbers = numbers.ok_or_else(|| Error::Unfit("no postmaster runs".to_owned()))?;
+    let children = numbers.split_whitespace().filter_map(|number| {
+        let title = fs::read(format!("/proc/{number}/cmdline")).ok()?;
+        let title = String::from_utf8_lossy(&title).trim_end_matches(['\0', ' ']).to_owned();
+        Some((number.parse().ok()?, title))
+    });
+    Ok(children.collect())
 }
 
 /// The number in the file may be another process's by now. So the handle comes first: what is read then is about the

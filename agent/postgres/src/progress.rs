@@ -123,8 +123,11 @@ mod tests {
 
     #[test]
     fn the_lines_of_version_15_are_understood() {
-        let backup = "   23180/23190 kB (99%), 0/1 tablespace (...tmp/data.new-7/data/base/5/1249)";
-        assert_eq!(copied(backup), Some((23_180 << 10, 23_190 << 10)));
+        let backup = " 40974/129143 kB (31%), 0/1 tablespace";
+        assert_eq!(
+            (copied(backup), copied("waiting for checkpoint")),
+            (Some((40_974 << 10, 129_143 << 10)), None)
+        );
         assert_eq!(copied("    0/52949 kB (0%) copied"), Some((0, 52_949 << 10)));
         assert_eq!(copied("pg_rewind: need to copy 51 MB (total source directory size is 70 MB)"), None);
         let line = "pg_rewind: servers diverged at WAL location 0/4000000 on timeline 1";

@@ -245,6 +245,14 @@ pub(crate) fn segment_name(timeline: u32, lsn: u64, segment: u64) -> String {
     format!("{timeline:08X}{}", segment_suffix(lsn, segment))
 }
 
+/// Where the segment of this name begins; none if it is none's.
+pub(crate) fn begin_of(name: &str, segment: u64) -> Option<u64> {
+    let (_, rest) = name.split_at_checked(8).filter(|_| name.len() == 24)?;
+    let (high, low) = rest.split_at_checked(8)?;
+    let number = |digits| u32::from_str_radix(digits, 16).ok().map(u64::from);
+    Some((number(high)? << 32) + number(low)? * segment)
+}
+
 fn segment_suffix(lsn: u64, segment: u64) -> String {
     let number = lsn / segment;
     let each = 0x1_0000_0000 / segment;
@@ -286,7 +294,7 @@ fn record_end(start: u64, length: u64, segment: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{history, record, record_end, segment_suffix, shown};
+    use super::{begin_of, history, record, record_end, segment_suffix, shown};
     use crate::Position;
 
     #[test]
@@ -316,5 +324,7 @@ mod tests {
         assert_eq!(record(switch, 1 << 24), Some(0x400_0000));
         assert_eq!(shown(0x1_0300_0028), "1/3000028");
         assert_eq!(segment_suffix(0x1_0300_0028, 1 << 24), "0000000100000003");
+        assert_eq!(begin_of("000000020000000100000003", 1 << 24), Some(0x1_0300_0000));
+        assert!(["00000002.history", "waiting", ""].iter().all(|name| begin_of(name, 1 << 24).is_none()));
     }
 }
