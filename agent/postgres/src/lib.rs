@@ -1,8 +1,11 @@
 //! What the agent does to a PostgreSQL instance: files, processes, SQL. It decides nothing.
 //!
-//! Everything takes a deadline and ends by it. A call that is dropped leaves no process behind. What it had begun on
-//! disk lies beside the data directory under another name, and is cleared away by the next call of its kind, with what
-//! a dead agent has left at work on it.
+//! Everything takes a deadline and ends by it; what takes long also ends when it makes no progress, and says how far it
+//! is. A call that is dropped leaves no process behind. What it had begun on disk lies beside the data directory under
+//! another name, and is cleared away by the next call of its kind, with what a dead agent has left at work on it.
+//!
+//! But a rewind changes the data directory itself, and one that was dropped may have left it in pieces: the caller
+//! notes down elsewhere that it has begun one. [`Postgres::end_leftovers`] ends what a dead agent has left at it.
 
 mod config;
 mod control;

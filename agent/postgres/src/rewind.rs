@@ -163,13 +163,17 @@ impl Postgres {
         }
     }
 
-    /// Fetches the WAL that the source has written meanwhile: `pg_rewind` copies its segments as they are at some time,
-    /// but what it copied later is consistent only at the end. So it comes up without a source, as a copy does.
+    /// Fetches the WAL that the source has written meanwhile: `pg_rewind` copies each segment as it is at some time, and
+    /// what it copied later is consistent only behind that. So it comes up without a source, as a copy does.
+    ///
+    /// The source has to keep its WAL for as long as all this takes, by a slot or by `wal_keep_size`.
     async fn fetch_wal(&self, source: &Upstream, from: Position, by: Instant) -> Result<(), Error> {
         let (settings, folder) = (&self.settings, self.settings.wal_dir().join(FETCHED));
         let control = settings.control(by).await?;
         // The end may lie behind the header of a page that has no record yet.
         settings.psql(source, "SELECT pg_logical_emit_message(true, 'primacy', 'rewound')", by).await?;
+        // The source may have one of its own, of a rewind that it never finished.
+        drop(fs::remove_dir_all(&folder));
         DirBuilder::new().mode(0o700).create(&folder).map_err(Error::io("make a folder for WAL"))?;
         // It goes on behind the last whole segment that it finds.
         let before = from.lsn.saturating_sub(control.segment);
