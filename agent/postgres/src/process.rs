@@ -131,8 +131,14 @@ impl Postgres {
             }
         };
         let rested = async {
-            self.rests().await;
-            sleep(GRACE).await;
+            loop {
+                self.rests().await;
+                sleep(GRACE).await;
+                // It may have been just about to start.
+                if self.is_at_rest().await {
+                    break;
+                }
+            }
             tracing::warn!("PostgreSQL is shut down, but not all of its processes end: kills them");
         };
         let ended = timeout_at(by, async {
@@ -156,13 +162,17 @@ impl Postgres {
             let written = fs::metadata(&control).and_then(|file| file.modified()).ok();
             if written.is_none() || written != known {
                 known = written;
-                let said = self.settings.control(Instant::now() + GRACE).await;
-                if said.is_ok_and(|control| control.clean) {
+                if self.is_at_rest().await {
                     return;
                 }
             }
             sleep(APART).await;
         }
+    }
+
+    async fn is_at_rest(&self) -> bool {
+        let said = self.settings.control(Instant::now() + GRACE).await;
+        said.is_ok_and(|control| control.clean)
     }
 
     /// The postmaster's process as its own file names it; none if there is no file.
