@@ -118,6 +118,9 @@ impl Postgres {
 
     /// Copies the data directory of another member, to be started as a standby.
     ///
+    /// The source begins with a checkpoint, and while it writes that there is no progress. It goes on writing where that
+    /// takes too long, so the next try finds less to wait for.
+    ///
     /// # Errors
     /// If there is one already, or `pg_basebackup` fails; nothing is at its place then.
     pub async fn clone_from(&self, source: &Upstream, identity: &Value, by: Instant) -> Result<(), Error> {

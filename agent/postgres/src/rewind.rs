@@ -93,7 +93,9 @@ impl Postgres {
         // Nothing of it runs, so whatever this file says is of the past; PostgreSQL would respect a reused number.
         files::remove(&dir.join("postmaster.pid"))?;
         let _signal = Lifted::lift(dir.join("standby.signal"))?;
-        let single = self.settings.program("postgres").arg("--single").arg("-D").arg(dir).arg("template1");
+        // The checkpoints at its end would remove the WAL from where the histories parted.
+        let single = self.settings.program("postgres").args(["--single", "-c", "wal_keep_size=1000TB"]);
+        let single = single.arg("-D").arg(dir).arg("template1");
         let mut work = self.begin("recover to the end of the WAL");
         let ended = single.watch(&mut work, by, |_, _| false).await?;
         if ended.succeeded { Ok(()) } else { Err(Error::Unrewindable(ended.into_error().to_string())) }
@@ -269,6 +271,8 @@ impl Settings {
     async fn psql(&self, source: &Upstream, question: &str, by: Instant) -> Result<String, Error> {
         let psql: Program = self.program("psql").args(["-X", "-A", "-t", "-q", "--no-password"]);
         let psql = psql.arg("-d").arg(self.rewind_conninfo(source));
+        // It answers at once, or is frozen.
+        let by = by.min(Instant::now() + self.stall);
         psql.args(["-c", "SET synchronous_commit = local", "-c", question]).run(by).await
     }
 
