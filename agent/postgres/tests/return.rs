@@ -218,7 +218,7 @@ fn an_interrupted_rewind_leaves_nobody_at_work() {
             let (a, b) = parted(primary("r").await, "s").await;
             a.runner.kill_all().await.unwrap();
             elect(&b).await;
-            let hasty: Postgres = a.with_settings(|settings| settings.stall = Duration::from_secs(2));
+            let hasty: Postgres = a.with_settings(|settings| settings.stall = Duration::from_secs(5));
             let frozen = hasty.rewind(&ends_after(&b, 0), soon()).await;
             assert!(matches!(frozen, Err(Error::TimedOut("psql"))), "{frozen:?}");
             // It isn't told which files there are.
@@ -257,7 +257,7 @@ fn a_rewind_that_stops_half_way_is_not_tried_again() {
             let (a, b) = parted(primary("t").await, "u").await;
             a.postgres.stop(&a.runner, soon()).await.unwrap();
             elect(&b).await;
-            let hasty: Postgres = a.with_settings(|settings| settings.stall = Duration::from_secs(2));
+            let hasty: Postgres = a.with_settings(|settings| settings.stall = Duration::from_secs(5));
             let why = unrewindable(hasty.rewind(&ends_after(&b, 4 << 20), soon()).await);
             assert!(why.contains("rewind: no progress any more"), "{why}");
         });

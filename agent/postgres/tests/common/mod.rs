@@ -24,7 +24,7 @@ pub const SECRET: &str = r"it's:a\secret";
 pub const BIN: &str = "/usr/lib/postgresql/15/bin";
 
 pub fn soon() -> Instant {
-    Instant::now() + Duration::from_secs(30)
+    Instant::now() + Duration::from_secs(60)
 }
 
 /// Held while a copy of this program is written and a child started.
