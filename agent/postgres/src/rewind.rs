@@ -32,12 +32,6 @@ const INHERITED: [&str; 5] =
 /// Where WAL is fetched to, in the folder of the WAL.
 const FETCHED: &str = "primacy-fetched";
 
-/// What a primary says that others are to be rewound from.
-struct Source {
-    /// The end of its WAL.
-    position: Position,
-}
-
 impl Postgres {
     /// Kills what a dead agent has left at work on the data directory that is there; a server is left alone. Before this
     /// nothing else may be done with the directory.
@@ -76,13 +70,13 @@ impl Postgres {
         }
         // Recovery may have taken long.
         let before = settings.ask_source(source, &control, by).await?;
-        if before.position.timeline == control.checkpoint.timeline {
+        if before.timeline == control.checkpoint.timeline {
             let same = format!("its source is on timeline {}, too", control.checkpoint.timeline);
             return Err(Error::Unrewindable(same));
         }
         let own = settings.own_files()?;
         if self.run_pg_rewind(source, &control, by).await? {
-            self.fetch_wal(source, before.position, by).await.map_err(in_pieces)?;
+            self.fetch_wal(source, before, by).await.map_err(in_pieces)?;
         }
         self.make_ours(&own).map_err(in_pieces)
     }
@@ -253,8 +247,8 @@ impl Settings {
         Ok(own)
     }
 
-    /// Asks the source how it stands, and fails unless this directory can be rewound from it now.
-    async fn ask_source(&self, source: &Upstream, own: &Control, by: Instant) -> Result<Source, Error> {
+    /// Where the WAL of the source ends. Fails unless this directory can be rewound from it now.
+    async fn ask_source(&self, source: &Upstream, own: &Control, by: Instant) -> Result<Position, Error> {
         let allowed =
             REWIND_CALLS.map(|call| format!("has_function_privilege({}, 'EXECUTE')", literal(call)));
         let question = format!(
@@ -281,8 +275,8 @@ impl Settings {
     }
 }
 
-/// What the source says of itself: a line of fields.
-fn judge(said: &str, own: &Control) -> Result<Source, Error> {
+/// What the source says of itself: a line of fields. The end of its WAL, if it may be rewound from.
+fn judge(said: &str, own: &Control) -> Result<Position, Error> {
     let unfit = |why: &str| Error::Unfit(format!("can't be rewound from there: {why}"));
     let fields: Vec<&str> = said.trim().split('|').collect();
     let [in_recovery, system_id, checkpoint, timeline, lsn, allowed] = fields[..] else {
@@ -303,7 +297,7 @@ fn judge(said: &str, own: &Control) -> Result<Source, Error> {
     if allowed != "t" {
         return Err(unfit("the rewind user may not read files there"));
     }
-    Ok(Source { position })
+    Ok(position)
 }
 
 /// From where it has begun to change files, it isn't whole before the end.
