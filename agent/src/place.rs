@@ -66,7 +66,8 @@ pub fn check_socket(run_dir: &Path, port: u16) -> anyhow::Result<()> {
 
 /// Whether all of PostgreSQL's programs that the agent runs are there.
 pub fn check_programs(bin_dir: &Path) -> anyhow::Result<()> {
-    const NEEDED: [&str; 5] = ["postgres", "initdb", "pg_basebackup", "pg_controldata", "pg_waldump"];
+    const NEEDED: [&str; 6] =
+        ["postgres", "initdb", "pg_basebackup", "pg_controldata", "pg_receivewal", "pg_waldump"];
     let missing: Vec<&str> = NEEDED.into_iter().filter(|name| !bin_dir.join(name).is_file()).collect();
     if !missing.is_empty() {
         bail!(
@@ -154,7 +155,7 @@ mod tests {
     #[test]
     fn all_programs_must_be_there() {
         let dir = scratch("programs");
-        for name in ["postgres", "initdb", "pg_controldata", "pg_waldump"] {
+        for name in ["postgres", "initdb", "pg_controldata", "pg_receivewal", "pg_waldump"] {
             std::fs::write(dir.join(name), "").expect("a program");
         }
         let refusal = check_programs(&dir).expect_err("one is missing").to_string();

@@ -1,21 +1,21 @@
 //! PostgreSQL's own configuration files.
 
-use crate::{Error, Instant, Postgres, Settings, Upstream, files};
+use crate::sources::{SOURCES, Sources};
+use crate::{Error, Instant, Postgres, Settings, files};
 use postgres_protocol::password::scram_sha_256;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs;
 
-/// The file that names the source of WAL: rewritten and reloaded, never needing a restart.
-const SOURCE: &str = "primacy.source.conf";
 /// Where a user's own settings were before us.
 pub(crate) const BASE: &str = "postgresql.base.conf";
 
 /// What a member of a cluster needs, unless the user says otherwise.
-const DEFAULTS: [(&str, &str); 12] = [
+const DEFAULTS: [(&str, &str); 13] = [
     ("hot_standby", "on"),
     ("max_replication_slots", "10"),
+    ("max_slot_wal_keep_size", "4GB"),
     ("max_wal_senders", "10"),
     ("recovery_target_timeline", "latest"),
     ("tcp_keepalives_idle", "5"),
@@ -49,7 +49,7 @@ pub(crate) const REWIND_CALLS: [&str; 4] = [
 ];
 
 impl Postgres {
-    /// Writes all files. There is no source of WAL afterwards.
+    /// Writes all files. There is no source of WAL afterwards, and nothing is archived.
     ///
     /// # Errors
     /// If a file can't be written.
@@ -62,7 +62,7 @@ impl Postgres {
         files::replace(&main, self.settings.main_conf().as_bytes())?;
         files::replace(&dir.join("pg_hba.conf"), self.settings.hba_conf().as_bytes())?;
         self.clean_auto_conf()?;
-        self.settings.write_source(None)
+        self.settings.write_sources(&Sources::Closed)
     }
 
     /// What `ALTER SYSTEM` may have said about recovery doesn't count; every other line stays.
@@ -81,11 +81,6 @@ impl Postgres {
         let settings = &self.settings;
         let program = settings.bin_dir.join("postgres").into_os_string();
         vec![program, "-D".into(), settings.data_dir.clone().into_os_string()]
-    }
-
-    /// Says where WAL comes from, for the next reload.
-    pub(crate) fn set_source(&self, source: Option<&Upstream>) -> Result<(), Error> {
-        self.settings.write_source(source)
     }
 
     /// Sets passwords and makes the roles of replication and rewind, over and over without harm.
@@ -149,7 +144,7 @@ impl Settings {
         for (name, value) in parameters {
             writeln!(text, "{name} = {}", quoted(value)).expect("writing to a string");
         }
-        writeln!(text, "include '{SOURCE}'").expect("writing to a string");
+        writeln!(text, "include '{SOURCES}'").expect("writing to a string");
         text
     }
 
@@ -166,19 +161,6 @@ impl Settings {
         writeln!(text, "host postgres {rewind} all scram-sha-256").expect("writing to a string");
         text
     }
-
-    fn write_source(&self, source: Option<&Upstream>) -> Result<(), Error> {
-        if source.is_some() {
-            self.write_passfile()?;
-        }
-        let conninfo = source.map_or(String::new(), |source| self.conninfo(source));
-        let text = format!("primary_conninfo = {}\nrestore_command = ''\n", quoted(&conninfo));
-        let path = self.data_dir.join(SOURCE);
-        if fs::read(&path).is_ok_and(|known| known == text.as_bytes()) {
-            return Ok(());
-        }
-        files::replace(&path, text.as_bytes())
-    }
 }
 
 fn is_about_recovery(line: &str) -> bool {
@@ -186,9 +168,9 @@ fn is_about_recovery(line: &str) -> bool {
     name.starts_with("recovery_target") || OURS.contains(&name.as_str())
 }
 
-/// A value for a configuration file, where a backslash escapes.
-fn quoted(value: &str) -> String {
-    format!("'{}'", value.replace('\\', "\\\\").replace('\'', "''"))
+/// A value for a configuration file, where a backslash escapes, and a line can't be broken.
+pub(crate) fn quoted(value: &str) -> String {
+    format!("'{}'", value.replace('\\', "\\\\").replace('\'', "''").replace('\n', "\\n"))
 }
 
 fn hba_name(name: &str) -> String {

@@ -15,12 +15,15 @@ mod leftovers;
 mod process;
 mod progress;
 mod rewind;
+mod slots;
+mod sources;
 mod sql;
 mod tools;
 mod wal;
 
 pub use data::{Foreign, Found, Present};
 pub use progress::{Progress, STALL};
+pub use slots::slot_name;
 pub use sql::{Probe, Standing};
 pub use wal::Forks;
 

@@ -3,6 +3,7 @@
 use crate::control::Control;
 use crate::data::Found;
 use crate::progress::{Work, pulse};
+use crate::sources::Sources;
 use crate::sql::Standing;
 use crate::wal::begin_of;
 use crate::{Error, Instant, Position, Postgres, Runner, Upstream, files};
@@ -181,7 +182,7 @@ impl Postgres {
     }
 
     /// Makes PostgreSQL read its configuration again.
-    fn reload(&self) -> Result<(), Error> {
+    pub(crate) fn reload(&self) -> Result<(), Error> {
         if self.signal(Signal::HUP)? { Ok(()) } else { Err(Error::Unfit("no postmaster runs".to_owned())) }
     }
 
@@ -195,13 +196,19 @@ impl Postgres {
         }
     }
 
-    /// Takes WAL from another member. No restart, no session is cut; a stream from just there goes on.
+    /// Takes WAL from another member, through a slot of its own there if it can have one. No restart, no session is
+    /// cut; a stream from just there goes on. Dropped while it asks for the slot, it has changed nothing here.
     ///
     /// # Errors
     /// If the configuration can't be written, or no server runs that could read it.
-    pub fn follow(&self, source: &Upstream) -> Result<(), Error> {
-        self.set_source(Some(source))?;
-        self.reload()
+    pub async fn follow(&self, source: &Upstream, by: Instant) -> Result<(), Error> {
+        let slot = self.ask_for_slot(source, by).await;
+        self.settings.write_sources(&Sources::Open { source, slot })?;
+        self.reload()?;
+        if let Err(error) = self.leave_slots(by).await {
+            tracing::warn!(%error, "some slots of an earlier reign still keep WAL");
+        }
+        Ok(())
     }
 
     /// Closes every source of WAL and proves it, then says how far the WAL goes.
@@ -213,7 +220,7 @@ impl Postgres {
     /// If it can't be proved by the deadline; WAL may go on arriving then.
     pub async fn close_sources(&self, by: Instant) -> Result<Position, Error> {
         let before = self.loaded_at(by).await?;
-        self.set_source(None)?;
+        self.settings.write_sources(&Sources::Closed)?;
         self.reload()?;
         while !self.sources_are_closed(&before, by).await? {
             wait(by, "close the sources of WAL").await?;

@@ -187,7 +187,7 @@ impl Postgres {
         self.ask(what, script, by).await.map(drop)
     }
 
-    async fn row(
+    pub(crate) async fn row(
         &self,
         what: &'static str,
         question: &str,

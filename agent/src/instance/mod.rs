@@ -159,7 +159,7 @@ impl Local {
             }
             Op::Follow(from) => {
                 let source = self.upstream(from)?;
-                self.postgres.follow(&source).map_err(failure)?;
+                self.postgres.follow(&source, by).await.map_err(failure)?;
                 self.source.replace(Some((from.clone(), order.saved.highest)));
                 self.drought.take();
                 Ok(())
@@ -274,11 +274,13 @@ impl Local {
     /// What was ordered is kept true: the source may have moved, or PostgreSQL may not have heard of it.
     ///
     /// Only between two orders: one may just be about to close it.
-    fn keep_following(&self) {
+    async fn keep_following(&self) {
         let Some((name, _)) = self.source.borrow().clone() else { return };
         let Some(lasts) = self.drought.borrow_mut().lasts(now()) else { return };
-        let again = self.upstream(&name);
-        let again = again.and_then(|source| self.postgres.follow(&source).map_err(failure));
+        let again = match self.upstream(&name) {
+            Ok(source) => self.postgres.follow(&source, instant(now() + LOOK)).await.map_err(failure),
+            Err(why) => Err(why),
+        };
         if !self.drought.borrow_mut().is_to_be_said(now()) {
             return;
         }
@@ -347,7 +349,7 @@ impl primacy_driver::Postgres for Local {
             () = BootClock.sleep_until(now() + self.pause()) => {}
         }
         let found = self.look().await;
-        self.keep_following();
+        self.keep_following().await;
         found
     }
 

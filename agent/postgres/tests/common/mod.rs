@@ -275,7 +275,7 @@ pub async fn standby(name: &str, source: &Node) -> Node {
     let node = Node::new(name);
     node.postgres.clone_from(&source.upstream(), &json!({"copy": 2}), soon()).await.unwrap();
     node.postgres.start_standby(&node.runner, soon()).await.unwrap();
-    node.postgres.follow(&source.upstream()).unwrap();
+    node.postgres.follow(&source.upstream(), soon()).await.unwrap();
     node.reaches(source.position().await).await;
     node
 }
