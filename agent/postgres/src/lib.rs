@@ -74,6 +74,8 @@ pub struct Settings {
     pub initdb: Vec<String>,
     /// What takes long may take as long as its deadline, unless it makes no progress for this time.
     pub stall: Duration,
+    /// The user's command that fetches a file of WAL from the archive, as for `postgresql.conf`.
+    pub restore_command: Option<String>,
 }
 
 /// Where to copy or stream from.

@@ -6,7 +6,7 @@ use crate::progress::{Work, pulse};
 use crate::sources::Sources;
 use crate::sql::Standing;
 use crate::wal::begin_of;
-use crate::{Error, Instant, Position, Postgres, Runner, Upstream, files};
+use crate::{Error, Forks, Instant, Position, Postgres, Runner, Upstream, files};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -42,7 +42,8 @@ impl Postgres {
         self.start(runner, false, by).await
     }
 
-    /// Starts writable, on the timeline it has, and waits until it takes connections.
+    /// Starts writable, on the timeline it has, and waits until it takes connections. Nothing is archived until
+    /// [`Postgres::open_archive`] is called.
     ///
     /// # Errors
     /// If it doesn't come up by the deadline.
@@ -81,7 +82,7 @@ impl Postgres {
     /// for it. One that waits for WAL does nothing, however often it looks.
     fn watch_start(&self, control: &Control, work: &mut Work) {
         let Some(postmaster) = self.postmaster() else { return };
-        let children = children(postmaster).unwrap_or_default();
+        let children = children(postmaster).ok().flatten().unwrap_or_default();
         let Some((startup, title)) = children.iter().find(|(_, title)| title.contains("startup")) else {
             return work.feel(pulse(postmaster.unsigned_abs()));
         };
@@ -196,14 +197,16 @@ impl Postgres {
         }
     }
 
-    /// Takes WAL from another member, through a slot of its own there if it can have one. No restart, no session is
-    /// cut; a stream from just there goes on. Dropped while it asks for the slot, it has changed nothing here.
+    /// Takes WAL from another member, through a slot of its own there if it can have one, and from the user's archive
+    /// what belongs to this history. No restart, no session is cut; a stream from just there goes on. Dropped while it
+    /// asks for the slot, it has changed nothing here.
     ///
     /// # Errors
     /// If the configuration can't be written, or no server runs that could read it.
-    pub async fn follow(&self, source: &Upstream, by: Instant) -> Result<(), Error> {
+    pub async fn follow(&self, source: &Upstream, history: &Forks, by: Instant) -> Result<(), Error> {
+        let restore = self.settings.restore(history, by).await?;
         let slot = self.ask_for_slot(source, by).await;
-        self.settings.write_sources(&Sources::Open { source, slot })?;
+        self.settings.write_sources(&Sources::Open { source, slot, restore })?;
         self.reload()?;
         if let Err(error) = self.leave_slots(by).await {
             tracing::warn!(%error, "some slots of an earlier reign still keep WAL");
@@ -214,7 +217,8 @@ impl Postgres {
     /// Closes every source of WAL and proves it, then says how far the WAL goes.
     ///
     /// Proved is: a fresh session shows the empty settings and a later time of loading; and at two looks there is no
-    /// walreceiver among the processes (one that is just connecting is in no view).
+    /// walreceiver among the processes (one that is just connecting is in no view), and nothing is being fetched from an
+    /// archive. From here on nothing is archived either.
     ///
     /// # Errors
     /// If it can't be proved by the deadline; WAL may go on arriving then.
@@ -227,25 +231,33 @@ impl Postgres {
         }
         let mut clear_since: Option<Instant> = None;
         loop {
-            let clear = !self.has_walreceiver()?;
+            let clear = !self.takes_wal()?;
             match clear_since {
                 Some(since) if clear && Instant::now() >= since + APART => break,
                 Some(_) if clear => {}
                 Some(_) | None => clear_since = clear.then(Instant::now),
             }
-            wait(by, "stop the walreceiver").await?;
+            wait(by, "stop what brings WAL").await?;
         }
         self.probe(by).await.map(|probe| probe.position)
     }
 
-    /// A child of the postmaster that is a walreceiver, by the title PostgreSQL gives its processes.
-    fn has_walreceiver(&self) -> Result<bool, Error> {
+    /// Whether a child of the postmaster is a walreceiver, by the title PostgreSQL gives its processes, or the one that
+    /// replays is running a command.
+    fn takes_wal(&self) -> Result<bool, Error> {
         let none = || Error::Unfit("no postmaster runs".to_owned());
-        let children = children(self.postmaster().ok_or_else(none)?)?;
-        Ok(children.iter().any(|(_, title)| title.contains("walreceiver")))
+        let postmaster = self.postmaster().ok_or_else(none)?;
+        for (child, title) in children(postmaster)?.ok_or_else(none)? {
+            // One that has ended meanwhile runs nothing any more.
+            let runs_one = || children(child).map(|own| own.is_some_and(|own| !own.is_empty()));
+            if title.contains("walreceiver") || (title.contains(": startup") && runs_one()?) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
-    /// Promotes onto just this timeline.
+    /// Promotes onto just this timeline. Nothing is archived until [`Postgres::open_archive`] is called.
     ///
     /// PostgreSQL takes the number above the highest of which it knows a history file; so the numbers in between get
     /// empty ones first.
@@ -257,6 +269,10 @@ impl Postgres {
         let own = self.probe(by).await?.position.timeline;
         if timeline.saturating_sub(own) > SKIPPED_MAX {
             return Err(Error::Unfit(format!("timeline {timeline} is more than {SKIPPED_MAX} above {own}")));
+        }
+        // No file of the archive's may have a say in the number, and nothing of the new timeline goes there yet.
+        if !self.settings.says(&Sources::Closed)? {
+            self.close_sources(by).await?;
         }
         for between in own + 1..timeline {
             let name = format!("pg_wal/{between:08X}.history");
@@ -295,15 +311,15 @@ impl Postgres {
 }
 
 /// Its children, and the titles PostgreSQL gives them. One that has ended meanwhile is none any more.
-fn children(postmaster: i32) -> Result<Vec<(u32, String)>, Error> {
-    let numbers = files::read(Path::new(&format!("/proc/{postmaster}/task/{postmaster}/children")))?;
-    let numbers = numbers.ok_or_else(|| Error::Unfit("no postmaster runs".to_owned()))?;
+fn children(parent: impl std::fmt::Display) -> Result<Option<Vec<(u32, String)>>, Error> {
+    let numbers = files::read(Path::new(&format!("/proc/{parent}/task/{parent}/children")))?;
+    let Some(numbers) = numbers else { return Ok(None) };
     let children = numbers.split_whitespace().filter_map(|number| {
         let title = fs::read(format!("/proc/{number}/cmdline")).ok()?;
         let title = String::from_utf8_lossy(&title).trim_end_matches(['\0', ' ']).to_owned();
         Some((number.parse().ok()?, title))
     });
-    Ok(children.collect())
+    Ok(Some(children.collect()))
 }
 
 /// The number in the file may be another process's by now. So the handle comes first: what is read then is about the
@@ -320,7 +336,7 @@ fn find_postmaster(data_dir: &Path) -> Option<(i32, OwnedFd)> {
     (works_here && is_postgres).then_some((pid, handle))
 }
 
-async fn wait(by: Instant, what: &'static str) -> Result<(), Error> {
+pub(crate) async fn wait(by: Instant, what: &'static str) -> Result<(), Error> {
     if Instant::now() >= by {
         return Err(Error::TimedOut(what));
     }

@@ -91,7 +91,11 @@ impl Postgres {
         let segment: u64 = number(segment)?;
         let position = match timeline {
             Some(_) => Position { timeline: number(timeline)?, lsn: replayed },
-            None => self.held(received.and_then(parse_lsn), replayed, segment, by).await?,
+            None => {
+                let fetches = self.settings.restore_command.is_some() && streams != Some("t");
+                let received = received.and_then(parse_lsn);
+                self.held(received, replayed, fetches, segment, by).await?
+            }
         };
         let followers = followers.unwrap_or_default().lines().filter_map(|line| {
             let (name, lsn) = line.rsplit_once('=')?;
@@ -114,20 +118,21 @@ impl Postgres {
     /// How far the WAL of a standby goes.
     ///
     /// When streaming resumes it is said to begin at the start of a segment, which lies below what is there and
-    /// replayed. Before it does, after a restart, nothing is said, and what is there may not be replayed yet: the files
-    /// tell. Nothing writes to them then.
+    /// replayed. Before it does, after a restart, nothing is said, and what is there may not be replayed yet; nor is
+    /// anything said of what comes from an archive. Then the files tell: no stream writes to them.
     async fn held(
         &self,
         received: Option<u64>,
         replayed: u64,
+        fetches: bool,
         segment: u64,
         by: Instant,
     ) -> Result<Position, Error> {
         let lsn = received.map_or(replayed, |received| received.max(replayed));
         let known = Position { timeline: self.settings.timeline_at(lsn, segment)?, lsn };
         match received {
-            Some(_) => Ok(known),
-            None => self.settings.wal_end_from(known, segment, by).await,
+            Some(_) if !fetches => Ok(known),
+            Some(_) | None => self.settings.wal_end_from(known, segment, by).await,
         }
     }
 

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Node, SECRET, as_postgres, begun, primary, runtime, soon, standby};
-use primacy_postgres::{Found, Postgres, Runner, Settings, Upstream, User};
+use primacy_postgres::{Forks, Found, Postgres, Runner, Settings, Upstream, User};
 use serde_json::json;
 use std::ffi::OsString;
 use std::fs;
@@ -20,7 +20,10 @@ fn a_promotion_takes_the_ordered_timeline_and_others_follow_it() {
             let b = standby("b", &a).await;
             let c = standby("c", &a).await;
             a.followed_by(&["b", "c"]).await;
-            b.postgres.follow(&Upstream { host: "127.0.0.1".into(), port: 9 }, soon()).await.unwrap();
+            b.postgres
+                .follow(&Upstream { host: "127.0.0.1".into(), port: 9 }, &Forks::new(), soon())
+                .await
+                .unwrap();
             a.followed_by(&["c"]).await;
             let said = async {
                 while b.postgres.last_failure().is_none_or(|said| !said.contains("could not connect")) {
@@ -28,7 +31,7 @@ fn a_promotion_takes_the_ordered_timeline_and_others_follow_it() {
                 }
             };
             tokio::time::timeout_at(soon(), said).await.unwrap();
-            b.postgres.follow(&a.upstream(), soon()).await.unwrap();
+            b.postgres.follow(&a.upstream(), &Forks::new(), soon()).await.unwrap();
             a.followed_by(&["b", "c"]).await;
             a.run_sql("CREATE TABLE t AS SELECT generate_series(1, 1000) AS n").await;
             b.reaches(a.position().await).await;
@@ -69,7 +72,7 @@ fn a_promotion_that_was_cut_short_leaves_nothing_in_the_way() {
             b.runner.kill_all().await.unwrap();
             a.run_sql("CREATE TABLE t AS SELECT generate_series(1, 1000) AS n").await;
             b.postgres.start_standby(&b.runner, soon()).await.unwrap();
-            b.postgres.follow(&a.upstream(), soon()).await.unwrap();
+            b.postgres.follow(&a.upstream(), &Forks::new(), soon()).await.unwrap();
             b.reaches(a.position().await).await;
 
             // Those of a promotion that came to its end are needed by others.
@@ -97,7 +100,7 @@ fn a_clean_shutdown_ends_where_its_standby_ends() {
             // The other way round: the old primary follows without a copy.
             b.postgres.promote(2, soon()).await.unwrap();
             a.postgres.start_standby(&a.runner, soon()).await.unwrap();
-            a.postgres.follow(&b.upstream(), soon()).await.unwrap();
+            a.postgres.follow(&b.upstream(), &Forks::new(), soon()).await.unwrap();
             b.run_sql("INSERT INTO t VALUES (0)").await;
             a.reaches(b.position().await).await;
 
@@ -126,7 +129,7 @@ fn a_crashed_primary_is_known_to_its_last_flushed_record() {
             assert!(a.position().await >= found.position);
 
             a.runner.kill_all().await.unwrap();
-            let unheard = a.postgres.follow(&a.upstream(), soon()).await.unwrap_err();
+            let unheard = a.postgres.follow(&a.upstream(), &Forks::new(), soon()).await.unwrap_err();
             assert_eq!(unheard.to_string(), "no postmaster runs");
             a.postgres.set_identity(&json!({"copy": 9})).unwrap();
             assert_eq!(a.postgres.identity(), Some(json!({"copy": 9})));

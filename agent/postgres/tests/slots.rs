@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Node, as_postgres, begun, primary, runtime, soon, standby};
-use primacy_postgres::{Instant, Runner};
+use primacy_postgres::{Forks, Instant, Runner};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -90,7 +90,7 @@ fn a_standby_without_a_slot_streams_all_the_same() {
             let full = a.postgres.keep_slots(&members(&["x", "y"]), soon()).await.unwrap_err();
             assert!(full.to_string().contains("all replication slots are in use"), "{full}");
             b.postgres.start_standby(&b.runner, soon()).await.unwrap();
-            b.postgres.follow(&a.upstream(), soon()).await.unwrap();
+            b.postgres.follow(&a.upstream(), &Forks::new(), soon()).await.unwrap();
             a.followed_by(&["g"]).await;
             assert_eq!(
                 (slots(&a), b.ask("SHOW primary_slot_name").as_str()),
@@ -99,7 +99,7 @@ fn a_standby_without_a_slot_streams_all_the_same() {
 
             // As soon as there is room, it has one when it is told again.
             a.postgres.keep_slots(&members(&["g"]), soon()).await.unwrap();
-            b.postgres.follow(&a.upstream(), soon()).await.unwrap();
+            b.postgres.follow(&a.upstream(), &Forks::new(), soon()).await.unwrap();
             comes_to(&a, &["g|physical|t|t"]).await;
         });
     }
@@ -119,7 +119,7 @@ fn a_slot_keeps_what_a_member_misses_and_ends_with_the_reign() {
             }
             assert!(needed.exists());
             b.postgres.start_standby(&b.runner, soon()).await.unwrap();
-            b.postgres.follow(&a.upstream(), soon()).await.unwrap();
+            b.postgres.follow(&a.upstream(), &Forks::new(), soon()).await.unwrap();
             b.reaches(a.position().await).await;
 
             a.postgres.keep_slots(&members(&["h", "i", "gone"]), soon()).await.unwrap();
@@ -131,7 +131,7 @@ fn a_slot_keeps_what_a_member_misses_and_ends_with_the_reign() {
             b.postgres.keep_slots(&members(&["h", "i", "gone"]), soon()).await.unwrap();
             a.postgres.start_standby(&a.runner, soon()).await.unwrap();
             assert_eq!(slots(&a).len(), 2);
-            a.postgres.follow(&b.upstream(), soon()).await.unwrap();
+            a.postgres.follow(&b.upstream(), &Forks::new(), soon()).await.unwrap();
             assert!(slots(&a).is_empty(), "{:?}", slots(&a));
             a.reaches(b.position().await).await;
             comes_to(&b, &["gone|physical|f|t", "h|physical|t|t"]).await;
@@ -148,7 +148,7 @@ fn a_silent_source_does_not_hold_up_who_is_to_follow_it() {
             let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
             let port = silent.local_addr().unwrap().port();
             let source = primacy_postgres::Upstream { host: "127.0.0.1".into(), port };
-            b.postgres.follow(&source, soon()).await.unwrap();
+            b.postgres.follow(&source, &Forks::new(), soon()).await.unwrap();
             assert!(b.ask("SHOW primary_conninfo").contains(&port.to_string()));
             assert_eq!(b.ask("SHOW primary_slot_name"), "");
         });

@@ -22,7 +22,7 @@ use primacy_core::instance::{Data, Failure, Foreign, Found, Instance, Op, Order,
 use primacy_core::{Epoch, Guard, Lsn, Name, Nonce, Position, Span, SystemId, Time};
 use primacy_driver::Clock;
 use primacy_guard::client::Place;
-use primacy_postgres::{Error, Found as AtRest, Postgres, Probe, Upstream, User};
+use primacy_postgres::{Error, Forks, Found as AtRest, Postgres, Probe, Upstream, User};
 use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -159,7 +159,7 @@ impl Local {
             }
             Op::Follow(from) => {
                 let source = self.upstream(from)?;
-                self.postgres.follow(&source, by).await.map_err(failure)?;
+                self.postgres.follow(&source, &Forks::new(), by).await.map_err(failure)?;
                 self.source.replace(Some((from.clone(), order.saved.highest)));
                 self.drought.take();
                 Ok(())
@@ -195,7 +195,8 @@ impl Local {
                 if order.op == Op::StartInPlace {
                     self.postgres.prepare_roles(by).await?;
                 }
-                self.postgres.mark_epoch(order.epoch.0, nonce.0, by).await
+                self.postgres.mark_epoch(order.epoch.0, nonce.0, by).await?;
+                self.postgres.open_archive(by).await
             };
             let Err(error) = done.await else { return Ok(()) };
             if !self.guard.any_left().await {
@@ -278,7 +279,10 @@ impl Local {
         let Some((name, _)) = self.source.borrow().clone() else { return };
         let Some(lasts) = self.drought.borrow_mut().lasts(now()) else { return };
         let again = match self.upstream(&name) {
-            Ok(source) => self.postgres.follow(&source, instant(now() + LOOK)).await.map_err(failure),
+            Ok(source) => {
+                let by = instant(now() + LOOK);
+                self.postgres.follow(&source, &Forks::new(), by).await.map_err(failure)
+            }
             Err(why) => Err(why),
         };
         if !self.drought.borrow_mut().is_to_be_said(now()) {
@@ -474,6 +478,7 @@ fn postgres_settings(settings: &Settings, run_dir: PathBuf) -> anyhow::Result<pr
         pg_hba: postgres.hba.clone(),
         initdb: settings.bootstrap.initdb.iter().map(|option| format!("--{option}")).collect(),
         stall: primacy_postgres::STALL,
+        restore_command: None,
     })
 }
 

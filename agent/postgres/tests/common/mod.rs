@@ -4,7 +4,7 @@
 // Not each file of tests needs all of it.
 #![allow(dead_code)]
 
-use primacy_postgres::{Found, Instant, Position, Postgres, Runner, Settings, Upstream, User};
+use primacy_postgres::{Forks, Found, Instant, Position, Postgres, Runner, Settings, Upstream, User};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use std::ffi::OsString;
@@ -131,6 +131,7 @@ impl Node {
             replication: user("replicator"),
             rewind: user("rewinder"),
             parameters: parameters.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+            restore_command: None,
             pg_hba: vec![],
             initdb: ["--encoding=UTF8", "--no-sync"].iter().chain(initdb).map(ToString::to_string).collect(),
             stall: primacy_postgres::STALL,
@@ -143,6 +144,12 @@ impl Node {
         let mut settings = self.postgres.settings().clone();
         change(&mut settings);
         Postgres::new(settings)
+    }
+
+    /// One whose settings are not quite these.
+    pub fn but(mut self, change: impl FnOnce(&mut Settings)) -> Node {
+        self.postgres = self.with_settings(change);
+        self
     }
 
     pub fn upstream(&self) -> Upstream {
@@ -208,10 +215,15 @@ impl Node {
         String::from_utf8(said.stdout).unwrap().trim().to_owned()
     }
 
+    /// A session that goes on by itself.
+    pub fn session(&self, sql: &str) -> Child {
+        self.psql(sql).stdout(Stdio::null()).spawn().unwrap()
+    }
+
     pub fn psql(&self, sql: &str) -> Command {
         let mut psql = Command::new(format!("{BIN}/psql"));
-        psql.args(["-X", "-q", "-A", "-t", "-U", "postgres", "-p", &self.port.to_string()]);
-        psql.arg("-h").arg(self.root.join("run")).args(["-c", sql]).current_dir("/");
+        psql.args(["-X", "-q", "-A", "-t", "-h"]).arg(self.root.join("run"));
+        psql.args(["-p", &self.port.to_string(), "-U", "postgres", "-c", sql]);
         psql
     }
 }
@@ -272,10 +284,13 @@ pub async fn begun(node: Node) -> Node {
 }
 
 pub async fn standby(name: &str, source: &Node) -> Node {
-    let node = Node::new(name);
+    joined(Node::new(name), source, &Forks::new()).await
+}
+
+pub async fn joined(node: Node, source: &Node, history: &Forks) -> Node {
     node.postgres.clone_from(&source.upstream(), &json!({"copy": 2}), soon()).await.unwrap();
     node.postgres.start_standby(&node.runner, soon()).await.unwrap();
-    node.postgres.follow(&source.upstream(), soon()).await.unwrap();
+    node.postgres.follow(&source.upstream(), history, soon()).await.unwrap();
     node.reaches(source.position().await).await;
     node
 }
