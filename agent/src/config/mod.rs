@@ -78,6 +78,8 @@ pub struct Postgres {
     pub parameters: BTreeMap<String, String>,
     /// The lines of `pg_hba.conf`, if it is the agent's to write.
     pub hba: Vec<String>,
+    /// What fetches a file of WAL from the archive, if there is one.
+    pub restore_command: Option<String>,
 }
 
 /// A PostgreSQL role and its password.
@@ -208,13 +210,18 @@ fn build(file: raw::File, document: serde_json::Value, ignored: Vec<String>) -> 
     let log = log_settings(&file.log, &mut wrong);
     let mut parameters = file.bootstrap.dcs.postgresql.parameters;
     parameters.extend(file.postgresql.parameters.clone());
+    // Patroni's place for it, in the file before that for all members; else one among the parameters.
+    let among_parameters = parameters.remove("restore_command").flatten();
+    let recovery = [&file.postgresql.recovery_conf, &file.bootstrap.dcs.postgresql.recovery_conf];
+    let restore = recovery.into_iter().find_map(|section| section.restore_command.clone());
+    let restore_command = restore.or(among_parameters).filter(|command| !command.trim().is_empty());
     let bootstrap_hba = if file.bootstrap.pg_hba.is_empty() {
         file.bootstrap.dcs.postgresql.pg_hba
     } else {
         file.bootstrap.pg_hba
     };
     let hba = if file.postgresql.pg_hba.is_empty() { bootstrap_hba } else { file.postgresql.pg_hba.clone() };
-    let postgres = postgres(file.postgresql, parameters, hba, &mut wrong);
+    let postgres = Postgres { restore_command, ..postgres(file.postgresql, parameters, hba, &mut wrong) };
     let prefix = prefix(&namespace, &scope);
     if !wrong.0.is_empty() {
         return Err(Invalid(wrong.0));
@@ -360,6 +367,7 @@ fn postgres(
         replication,
         parameters: parameters.into_iter().filter_map(|(name, value)| Some((name, value?))).collect(),
         hba,
+        restore_command: None,
     }
 }
 

@@ -113,17 +113,27 @@ pub(super) struct Dcs {
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
+pub(super) struct RecoveryConf {
+    pub restore_command: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
 pub(super) struct DcsPostgresql {
     /// As text, so that what PostgreSQL gets is what the file says (`on`, `0700`).
     #[serde(deserialize_with = "or_empty")]
     pub parameters: BTreeMap<String, Option<String>>,
     #[serde(deserialize_with = "or_empty")]
     pub pg_hba: Vec<String>,
+    #[serde(deserialize_with = "or_empty")]
+    pub recovery_conf: RecoveryConf,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Postgresql {
+    #[serde(deserialize_with = "or_empty")]
+    pub recovery_conf: RecoveryConf,
     pub listen: Option<String>,
     pub connect_address: Option<String>,
     pub data_dir: Option<String>,

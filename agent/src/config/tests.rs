@@ -64,6 +64,30 @@ fn parameters_stay_as_they_are_written_and_the_file_wins() {
 }
 
 #[test]
+fn the_command_for_the_archive_has_several_places() {
+    let (conf, parameters) = ("  recovery_conf:", "  parameters:");
+    let cases = [
+        (vec![(conf, "{restore_command: a %f, recovery_min_apply_delay: 1h}")], Some("a %f")),
+        (vec![(conf, ""), (parameters, "{restore_command: b}")], Some("b")),
+        (vec![(conf, "{restore_command: a}"), (parameters, "{restore_command: b}")], Some("a")),
+        (vec![(conf, "{restore_command: ''}")], None),
+        (vec![], None),
+    ];
+    for (lines, command) in cases {
+        let lines: String = lines.iter().map(|(key, value)| format!("{key} {value}\n")).collect();
+        let file = GOOD.replace("  parameters: {log_file_mode: 0640, max_connections: 200}\n", &lines);
+        let settings = Settings::parse(&file).expect("a good file");
+        assert_eq!(settings.postgres.restore_command.as_deref(), command, "{lines}");
+        assert!(!settings.postgres.parameters.contains_key("restore_command"));
+        let later = "postgresql.recovery_conf.recovery_min_apply_delay";
+        assert_eq!(settings.ignored.iter().any(|key| key == later), lines.contains("delay"));
+    }
+    let members = "      recovery_conf: {restore_command: c}\n  initdb:";
+    let settings = Settings::parse(&GOOD.replace("  initdb:", members)).expect("a good file");
+    assert_eq!(settings.postgres.restore_command.as_deref(), Some("c"));
+}
+
+#[test]
 fn a_mistake_is_named_with_its_key() {
     let cases = [
         (

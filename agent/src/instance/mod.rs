@@ -478,7 +478,7 @@ fn postgres_settings(settings: &Settings, run_dir: PathBuf) -> anyhow::Result<pr
         pg_hba: postgres.hba.clone(),
         initdb: settings.bootstrap.initdb.iter().map(|option| format!("--{option}")).collect(),
         stall: primacy_postgres::STALL,
-        restore_command: None,
+        restore_command: postgres.restore_command.clone(),
     })
 }
 
