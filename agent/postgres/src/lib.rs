@@ -7,6 +7,7 @@
 //! But a rewind changes the data directory itself, and one that was dropped may have left it in pieces: the caller
 //! notes down elsewhere that it has begun one. [`Postgres::end_leftovers`] ends what a dead agent has left at it.
 
+mod absence;
 mod config;
 mod control;
 mod data;

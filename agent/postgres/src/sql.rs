@@ -4,7 +4,7 @@
 use crate::config::literal;
 use crate::control::parse_lsn;
 use crate::wal::Forks;
-use crate::{Error, Instant, Position, Postgres};
+use crate::{Error, Instant, Position, Postgres, Upstream};
 use std::collections::BTreeMap;
 use std::str::FromStr;
 use tokio::time::timeout_at;
@@ -198,40 +198,33 @@ impl Postgres {
         question: &str,
         by: Instant,
     ) -> Result<Vec<Option<String>>, Error> {
-        let messages = self.ask(what, question, by).await?;
-        let row = messages.into_iter().find_map(|message| match message {
-            SimpleQueryMessage::Row(row) => {
-                Some((0..row.len()).map(|at| row.get(at).map(str::to_owned)).collect())
-            }
-            _ => None,
-        });
-        row.ok_or(Error::Sql { what, why: "no row".to_owned(), state: None })
+        row_of(what, self.ask(what, question, by).await?)
     }
 
-    /// Connecting, asking and parting share one deadline: a frozen postmaster accepts and says nothing.
+    /// The same, from another member, as the user that may read files there.
+    pub(crate) async fn row_from(
+        &self,
+        source: &Upstream,
+        what: &'static str,
+        question: &str,
+        by: Instant,
+    ) -> Result<Vec<Option<String>>, Error> {
+        let rewind = &self.settings.rewind;
+        let mut config = Config::new();
+        config.host(&source.host).port(source.port).dbname("postgres");
+        config.user(&rewind.name).application_name("primacy");
+        if let Some(password) = &rewind.password {
+            config.password(password);
+        }
+        row_of(what, ask(&config, what, question, by).await?)
+    }
+
     async fn ask(
         &self,
         what: &'static str,
         script: &str,
         by: Instant,
     ) -> Result<Vec<SimpleQueryMessage>, Error> {
-        let asked = timeout_at(by, async {
-            let client = self.connect().await?;
-            client.simple_query(script).await
-        });
-        match asked.await {
-            Err(_) => Err(Error::TimedOut(what)),
-            Ok(Ok(messages)) => Ok(messages),
-            Ok(Err(why)) => {
-                let state = why.code().map(|code| code.code().to_owned());
-                let words =
-                    why.as_db_error().map_or_else(|| why.to_string(), |error| error.message().to_owned());
-                Err(Error::Sql { what, why: words, state })
-            }
-        }
-    }
-
-    async fn connect(&self) -> Result<Client, tokio_postgres::Error> {
         let settings = &self.settings;
         let mut config = Config::new();
         config.host_path(&settings.run_dir).port(settings.port).dbname("postgres");
@@ -239,15 +232,51 @@ impl Postgres {
         if let Some(password) = &settings.superuser.password {
             config.password(password);
         }
-        let (client, connection) = config.connect(NoTls).await?;
-        // It ends when the client is dropped.
-        tokio::spawn(async move {
-            if let Err(why) = connection.await {
-                tracing::debug!(%why, "connection ended");
-            }
-        });
-        Ok(client)
+        ask(&config, what, script, by).await
     }
+}
+
+/// Connecting, asking and parting share one deadline: a frozen postmaster accepts and says nothing.
+async fn ask(
+    config: &Config,
+    what: &'static str,
+    script: &str,
+    by: Instant,
+) -> Result<Vec<SimpleQueryMessage>, Error> {
+    let asked = timeout_at(by, async {
+        let client = connect(config).await?;
+        client.simple_query(script).await
+    });
+    match asked.await {
+        Err(_) => Err(Error::TimedOut(what)),
+        Ok(Ok(messages)) => Ok(messages),
+        Ok(Err(why)) => {
+            let state = why.code().map(|code| code.code().to_owned());
+            let words = why.as_db_error().map_or_else(|| why.to_string(), |error| error.message().to_owned());
+            Err(Error::Sql { what, why: words, state })
+        }
+    }
+}
+
+async fn connect(config: &Config) -> Result<Client, tokio_postgres::Error> {
+    let (client, connection) = config.connect(NoTls).await?;
+    // It ends when the client is dropped.
+    tokio::spawn(async move {
+        if let Err(why) = connection.await {
+            tracing::debug!(%why, "connection ended");
+        }
+    });
+    Ok(client)
+}
+
+fn row_of(what: &'static str, messages: Vec<SimpleQueryMessage>) -> Result<Vec<Option<String>>, Error> {
+    let row = messages.into_iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => {
+            Some((0..row.len()).map(|at| row.get(at).map(str::to_owned)).collect())
+        }
+        _ => None,
+    });
+    row.ok_or(Error::Sql { what, why: "no row".to_owned(), state: None })
 }
 
 fn number<N: FromStr>(text: Option<&str>) -> Result<N, Error> {

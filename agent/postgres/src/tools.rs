@@ -26,6 +26,15 @@ impl Settings {
         die_with_this_thread(&mut command);
         Program { name, command }
     }
+
+    /// A command of the user's, as PostgreSQL would run it: by the shell, in the data directory, with what is around it.
+    pub(crate) fn command(&self, name: &'static str, line: &str) -> Program {
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(line).current_dir(&self.data_dir).stdin(Stdio::null());
+        command.process_group(0).kill_on_drop(true);
+        die_with_this_thread(&mut command);
+        Program { name, command }
+    }
 }
 
 /// A program about to be run.
@@ -49,6 +58,15 @@ impl Program {
     pub async fn run(self, by: Instant) -> Result<String, Error> {
         let finished = self.finish(by).await?;
         if finished.succeeded { Ok(finished.out) } else { Err(finished.into_error()) }
+    }
+
+    /// Runs it to its end without listening, and returns its exit code; none if a signal ended it.
+    pub async fn code(mut self, by: Instant) -> Result<Option<i32>, Error> {
+        self.command.stdout(Stdio::null()).stderr(Stdio::null());
+        let child = self.command.spawn().map_err(Error::io(format!("run {}", self.name)))?;
+        let mut running = Running(child);
+        let ended = timeout_at(by, running.0.wait()).await.map_err(|_| Error::TimedOut(self.name))?;
+        Ok(ended.map_err(Error::io(format!("wait for {}", self.name)))?.code())
     }
 
     /// Runs it to its end, whether it succeeds or not.
