@@ -35,8 +35,8 @@ impl Archive {
         format!("test ! -e {0}/%f && cp %p {0}/%f.new && mv {0}/%f.new {0}/%f", self.0.display())
     }
 
-    /// A new cluster that archives into it and keeps nothing for those who are away.
-    async fn primary(&self, name: &str) -> Node {
+    /// One that archives into it and keeps nothing for those who are away.
+    fn node(&self, name: &str) -> Node {
         let command = self.command();
         let parameters = [
             ("archive_mode", "on"),
@@ -44,7 +44,12 @@ impl Archive {
             ("max_slot_wal_keep_size", "0"),
             ("wal_keep_size", "0"),
         ];
-        let node = begun(Node::with(name, &["--wal-segsize=1"], &parameters)).await;
+        Node::with(name, &["--wal-segsize=1"], &parameters)
+    }
+
+    /// The first member of such a cluster.
+    async fn primary(&self, name: &str) -> Node {
+        let node = begun(self.node(name)).await;
         node.postgres.open_archive(soon()).await.unwrap();
         node
     }
@@ -120,6 +125,47 @@ fn what_the_source_has_no_more_comes_from_the_archive_and_no_ghost_with_it() {
             let asked = fs::read_to_string(archive.file("asked")).unwrap();
             assert!(asked.lines().all(|line| line.len() == 29 && line.ends_with(" 100%")), "{asked}");
             assert!(asked.lines().count() > 1);
+        });
+    }
+}
+
+#[test]
+fn what_an_old_primary_archived_beyond_the_fork_is_passed_over() {
+    if as_postgres("what_an_old_primary_archived_beyond_the_fork_is_passed_over") {
+        runtime().block_on(async {
+            let archive = Archive::new("l");
+            let a = archive.primary("l").await;
+            let b = joined(archive.node("m"), &a, &first()).await;
+            let restore = format!("cp {}/%f %p", archive.0.display());
+            let c = Node::new("n").but(|settings| settings.restore_command = Some(restore));
+            let c = joined(c, &a, &first()).await;
+            a.run_sql("CREATE TABLE t AS SELECT generate_series(1, 1000)").await;
+            for node in [&b, &c] {
+                node.reaches(a.position().await).await;
+            }
+            c.postgres.stop(&c.runner, soon()).await.unwrap();
+            let fork = b.postgres.close_sources(soon()).await.unwrap();
+            b.postgres.promote(2, soon()).await.unwrap();
+            let history = b.postgres.probe(soon()).await.unwrap().forks;
+
+            // The old one goes on for a while, and archives its own end of the segment.
+            a.run_sql("INSERT INTO t SELECT generate_series(1, 1000)").await;
+            a.run_sql("SELECT pg_switch_wal()").await;
+            let tail = a.segment(fork.lsn).file_name().unwrap().to_str().unwrap().to_owned();
+            until("the tail is archived", || archive.file(&tail).exists()).await;
+            c.postgres.start_standby(&c.runner, soon()).await.unwrap();
+            let nobody = Upstream { host: "127.0.0.1".into(), port: 9 };
+            c.postgres.follow(&nobody, &history, soon()).await.unwrap();
+            let log = || fs::read_to_string(c.root.join("run/postgres.log")).unwrap();
+            until("it has looked", || log().matches("could not connect").count() > 2).await;
+            assert_eq!(c.position().await, fork);
+
+            b.postgres.open_archive(soon()).await.unwrap();
+            b.run_sql("DELETE FROM t").await;
+            recycle(&b, &b.root.join("data/pg_wal").join(tail.replacen('1', "2", 1))).await;
+            c.postgres.follow(&b.upstream(), &history, soon()).await.unwrap();
+            c.reaches(b.position().await).await;
+            assert_eq!(c.ask("SELECT count(*) FROM t"), "0");
         });
     }
 }
