@@ -127,6 +127,7 @@ impl Postgres {
     }
 
     /// Makes this member's slot at a source; says whether it is there.
+    /// It keeps WAL from the first answer of the stream on; until then it is one that keeps nothing.
     pub(crate) async fn ask_for_slot(&self, source: &Upstream, by: Instant) -> bool {
         let settings = &self.settings;
         let name = slot_name(&settings.name);
