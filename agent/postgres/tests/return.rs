@@ -3,7 +3,7 @@
 mod common;
 
 use common::{BIN, Node, as_postgres, begun, ends_after, primary, process, runtime, soon, standby};
-use primacy_postgres::{Error, Instant, Postgres, Runner, Upstream};
+use primacy_postgres::{Forks, Error, Instant, Postgres, Runner, Upstream};
 use rustix::process::{Signal, kill_process};
 use serde_json::json;
 use std::fs;
@@ -29,7 +29,7 @@ async fn elect(node: &Node) {
 /// Starts it, which it does without a source, and lets it follow.
 async fn comes_back(node: &Node, source: &Node) {
     node.postgres.start_standby(&node.runner, soon()).await.unwrap();
-    node.postgres.follow(&source.upstream()).unwrap();
+    node.postgres.follow(&source.upstream(), &Forks::new(), soon()).await.unwrap();
     node.reaches(source.position().await).await;
     let question = "SELECT count(*), sum(hashtext(t::text)) FROM t WHERE held <> 'lost'";
     assert_eq!(node.ask(question), source.ask(question));
