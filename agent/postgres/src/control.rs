@@ -66,6 +66,26 @@ pub(crate) fn parse_lsn(text: &str) -> Option<u64> {
     Some(u64::from(u32::from_str_radix(high, 16).ok()?) << 32 | u64::from(u32::from_str_radix(low, 16).ok()?))
 }
 
+/// A number as `0/30000A0`.
+pub(crate) fn shown(lsn: u64) -> String {
+    format!("{:X}/{:X}", lsn >> 32, lsn & 0xffff_ffff)
+}
+
+/// In JSON, too: a number of 64 bits isn't safe there.
+pub(crate) mod lsn_as_text {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+    pub(crate) fn serialize<S: Serializer>(lsn: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&super::shown(*lsn))
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        super::parse_lsn(&text).ok_or_else(|| D::Error::custom(format!("{text:?} is no place in the WAL")))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::{parse, parse_lsn};

@@ -1,5 +1,5 @@
-//! The data directory: what is there, made, copied, moved aside. Nothing is ever deleted but what an order of ours had
-//! begun and not finished.
+//! The data directory: what is there, made, copied. Nothing is ever deleted but what an order of ours had begun and not
+//! finished.
 
 use crate::progress::{Work, copied};
 use crate::wal::Forks;
@@ -10,7 +10,6 @@ use std::fs::{self, DirBuilder};
 use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::task::spawn_blocking;
 
 /// What describes this copy of the data to the agent, inside it.
@@ -173,23 +172,6 @@ impl Postgres {
         // Only the marker is left in there; if it can't be removed now, it goes with the next copy.
         drop(new.parent().map(fs::remove_dir_all));
         Ok(())
-    }
-
-    /// Moves the data directory aside, with a note of why and when. No process works in it any more.
-    ///
-    /// # Errors
-    /// If it can't be renamed; nothing has changed then.
-    pub fn set_aside(&self, why: &str) -> Result<PathBuf, Error> {
-        let dir = &self.settings.data_dir;
-        let (parent, prefix) = beside(dir, ".aside-")?;
-        let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let free = (0..).map(|n| parent.join(format!("{prefix}{}", seconds + n))).find(|path| !path.exists());
-        let aside = free.unwrap_or_else(|| parent.join(prefix));
-        let note = serde_json::json!({ "why": why, "moved_at_epoch_seconds": seconds, "from": dir });
-        files::replace(&dir.join("primacy-aside.json"), note.to_string().as_bytes())?;
-        fs::rename(dir, &aside).map_err(Error::io(format!("move {} aside", dir.display())))?;
-        files::sync_parent(dir)?;
-        Ok(aside)
     }
 
     /// What the agent wrote about this copy of the data; none if nothing, or nothing readable.

@@ -8,13 +8,16 @@
 //! notes down elsewhere that it has begun one. [`Postgres::end_leftovers`] ends what a dead agent has left at it.
 
 mod absence;
+mod aside;
 mod config;
 mod control;
 mod data;
 mod files;
 mod leftovers;
+mod loss;
 mod process;
 mod progress;
+mod retention;
 mod rewind;
 mod slots;
 mod sources;
@@ -22,14 +25,19 @@ mod sql;
 mod tools;
 mod wal;
 
+pub use aside::{Aside, Manifest, SetAside};
 pub use data::{Foreign, Found, Present};
+pub use loss::{Commit, Gap, Loss};
 pub use progress::{Progress, STALL};
+pub use retention::{Keep, Pruned, Space};
 pub use slots::slot_name;
 pub use sql::{Probe, Standing};
 pub use wal::Forks;
 
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -89,12 +97,19 @@ pub struct Upstream {
 }
 
 /// A place in the WAL: timeline and byte.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Position {
     /// The timeline.
     pub timeline: u32,
-    /// The byte.
+    /// The byte. As JSON it is text, `0/5000060`.
+    #[serde(with = "control::lsn_as_text")]
     pub lsn: u64,
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "t{} {}", self.timeline, control::shown(self.lsn))
+    }
 }
 
 /// What starts and kills processes for us: the guard.

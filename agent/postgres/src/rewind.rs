@@ -9,11 +9,12 @@
 //! data. None of that stays.
 
 use crate::config::{BASE, REWIND_CALLS, literal};
+use crate::control::shown;
 use crate::control::{Control, parse_lsn};
 use crate::data::{IDENTITY, beside, hear_copied};
 use crate::progress::parted;
 use crate::tools::Program;
-use crate::wal::{segment_name, shown};
+use crate::wal::segment_name;
 use crate::{Error, Instant, Position, Postgres, Settings, Upstream, files, leftovers};
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File};

@@ -2,7 +2,7 @@
 //!
 //! What counts is the end of the last *complete* record. A figure below the truth would lose commits.
 
-use crate::control::{Control, parse_lsn};
+use crate::control::{Control, parse_lsn, shown};
 use crate::tools::Program;
 use crate::{Error, Instant, Position, Settings, files};
 use std::collections::{BTreeMap, BTreeSet};
@@ -99,7 +99,7 @@ impl Settings {
     }
 
     /// It would wait five seconds for a segment that isn't there, so it needs an end.
-    fn dump(&self, from: Position, end: u64) -> Program {
+    pub(crate) fn dump(&self, from: Position, end: u64) -> Program {
         let dump = self.program("pg_waldump").arg("-p").arg(self.wal_dir());
         dump.args(["-t", &from.timeline.to_string(), "-s", &shown(from.lsn), "-e", &shown(end)])
     }
@@ -178,7 +178,7 @@ impl Settings {
         Err(Error::Unfit(format!("there is no WAL before {}", shown(lsn))))
     }
 
-    fn has_segment(&self, timeline: u32, lsn: u64, segment: u64) -> Result<bool, Error> {
+    pub(crate) fn has_segment(&self, timeline: u32, lsn: u64, segment: u64) -> Result<bool, Error> {
         files::is_there(&self.wal_dir().join(segment_name(timeline, lsn, segment)))
     }
 
@@ -259,10 +259,6 @@ fn segment_suffix(lsn: u64, segment: u64) -> String {
     format!("{:08X}{:08X}", number / each, number % each)
 }
 
-pub(crate) fn shown(lsn: u64) -> String {
-    format!("{:X}/{:X}", lsn >> 32, lsn & 0xffff_ffff)
-}
-
 /// Where the last record begins that `pg_waldump` could read, from the error it ends with.
 fn last_read(words: &str) -> Option<u64> {
     let (_, last) = words.split_once("error in WAL record at ")?;
@@ -294,8 +290,9 @@ fn record_end(start: u64, length: u64, segment: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{begin_of, history, record, record_end, segment_suffix, shown};
+    use super::{begin_of, history, record, record_end, segment_suffix};
     use crate::Position;
+    use crate::control::shown;
 
     #[test]
     fn a_history_names_each_timeline_with_its_fork() {

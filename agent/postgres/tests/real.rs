@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Node, SECRET, as_postgres, begun, primary, runtime, soon, standby};
-use primacy_postgres::{Forks, Found, Postgres, Runner, Settings, Upstream, User};
+use primacy_postgres::{Aside, Forks, Found, Postgres, Runner, Settings, Upstream, User};
 use serde_json::json;
 use std::ffi::OsString;
 use std::fs;
@@ -133,8 +133,8 @@ fn a_crashed_primary_is_known_to_its_last_flushed_record() {
             assert_eq!(unheard.to_string(), "no postmaster runs");
             a.postgres.set_identity(&json!({"copy": 9})).unwrap();
             assert_eq!(a.postgres.identity(), Some(json!({"copy": 9})));
-            let aside = a.postgres.set_aside("a test").unwrap();
-            assert!(aside.join("primacy-aside.json").exists() && aside.join("PG_VERSION").exists());
+            let aside = a.postgres.set_aside(&Aside::default(), soon()).await.unwrap();
+            assert!(aside.join("PG_VERSION").exists());
             assert_eq!(a.postgres.inspect(soon()).await.unwrap(), Found::Absent);
         });
     }

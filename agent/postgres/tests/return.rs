@@ -3,7 +3,7 @@
 mod common;
 
 use common::{BIN, Node, as_postgres, begun, ends_after, primary, process, runtime, soon, standby};
-use primacy_postgres::{Forks, Error, Instant, Postgres, Runner, Upstream};
+use primacy_postgres::{Error, Forks, Instant, Postgres, Runner, Upstream};
 use rustix::process::{Signal, kill_process};
 use serde_json::json;
 use std::fs;
