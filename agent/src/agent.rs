@@ -80,8 +80,10 @@ async fn run(mut settings: Settings) -> anyhow::Result<()> {
     let etcd = primacy_etcd::Config { try_timeout: TRY, ..primacy_etcd::Config::new(settings.etcd.clone()) };
     let client = primacy_etcd::Client::new(etcd).context("etcd3.hosts")?;
     let paths = Paths { prefix: settings.prefix.clone() };
-    let (published, wanted) =
-        watch::channel(Published { member: patroni::member(&board.look(), &settings, now()), reign: None });
+    let (published, wanted) = watch::channel(Published {
+        member: patroni::member(&board.look(), &settings, now()),
+        ..Published::default()
+    });
     let lease = SharedLease::default();
     let me = settings.name.clone();
     let mirror = Mirror {

@@ -3,6 +3,7 @@
 use primacy_core::effect::Reply;
 use primacy_core::{Command, Lsn, Node, Time};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{mpsc, oneshot};
 
@@ -12,6 +13,9 @@ pub struct Board {
     seen: Arc<Mutex<Seen>>,
     commands: mpsc::UnboundedSender<(Command, oneshot::Sender<Reply>)>,
 }
+
+/// What this member has to say to people through the store, by key below `primacy/`. Nothing is decided from it.
+pub type Notes = BTreeMap<String, Value>;
 
 /// The node as it was after its last input, and what PostgreSQL says beyond what the core needs.
 #[derive(Clone, Default)]
@@ -24,6 +28,8 @@ pub struct Seen {
     pub activity: Option<&'static str>,
     /// See [`Details`].
     pub details: Details,
+    /// See [`Notes`].
+    pub notes: Notes,
 }
 
 /// What PostgreSQL says beyond what the core needs.

@@ -43,9 +43,10 @@ impl Desk {
     fn publish(&self, node: &Node, now: Time) {
         let seen = self.board.look();
         let member = patroni::member(&seen, &self.settings, now);
+        let notes = seen.notes.clone();
         drop(seen);
         let reign = node.lease().and_then(|_| node.view().reign.as_ref()).map(|reign| reign.revision);
-        let wanted = Published { member, reign };
+        let wanted = Published { member, reign, notes };
         self.published.send_if_modified(|known| {
             let changed = *known != wanted;
             *known = wanted;

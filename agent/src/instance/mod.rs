@@ -7,6 +7,7 @@
 mod below;
 mod drought;
 mod guard;
+pub mod losses;
 mod saved;
 
 use crate::board::{Board, Details};
@@ -92,6 +93,7 @@ impl Local {
             changed: Cell::new(now()),
             last: RefCell::new(Instance::Unknown),
         };
+        local.publish_losses();
         local.adopt().await;
         Ok(local)
     }
@@ -144,7 +146,9 @@ impl Local {
                 self.postgres.clone_from(&source, &identity(), by).await.map_err(failure)
             }
             Op::SetAside => {
-                let aside = self.postgres.set_aside("not part of the elected history").map_err(failure)?;
+                let half = now() + Span(order.until.since(now()).0 / 2);
+                let aside = self.describe("not part of the elected history", instant(half)).await;
+                let aside = self.postgres.set_aside(&aside, by).await.map_err(failure)?;
                 tracing::warn!(path = %aside.display(), "moved the data directory aside");
                 Ok(())
             }

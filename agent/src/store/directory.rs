@@ -1,5 +1,6 @@
 //! What the keys that other tools know say just now: where members are, who leads, how it came to be.
 
+use crate::board::Notes;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -20,6 +21,8 @@ pub struct Contents {
     pub leader: Option<(String, Option<i64>)>,
     /// Patroni's `history`.
     pub history: Vec<Value>,
+    /// What members say to people, by key below `primacy/`.
+    pub notes: Notes,
     /// When the store last answered, in seconds since 1970.
     pub answered: u64,
 }
@@ -89,6 +92,14 @@ impl Contents {
                 self.members.insert(name.to_owned(), member);
             }
             Err(_) => drop(self.members.remove(name)),
+        }
+    }
+
+    /// Garbage counts as missing.
+    pub fn see_note(&mut self, name: &str, value: &[u8]) {
+        match serde_json::from_slice(value) {
+            Ok(value) => drop(self.notes.insert(name.to_owned(), value)),
+            Err(_) => drop(self.notes.remove(name)),
         }
     }
 

@@ -3,6 +3,7 @@
 
 use super::directory::{Directory, Member};
 use super::records::Paths;
+use crate::board::Notes;
 use primacy_core::store::Key;
 use primacy_core::{Name, Revision};
 use primacy_etcd::{Client, Compare, Error, Instant, Is, LeaseId, Op, Renewal};
@@ -49,6 +50,8 @@ pub struct Published {
     pub member: Member,
     /// The revision of the reign record, while this member holds the lease.
     pub reign: Option<Revision>,
+    /// See [`Notes`]. They outlive the member.
+    pub notes: Notes,
 }
 
 /// Fields that change all the time.
@@ -85,12 +88,15 @@ struct Written {
 impl Mirror {
     /// Runs until the sender of `wanted` is gone.
     pub async fn run(self, mut wanted: watch::Receiver<Published>) {
-        let mut written = None;
+        let (mut written, mut noted) = (None, Notes::new());
         let mut renewed = Instant::now();
         loop {
             let every = self.ttl / 2;
             let now_wanted = wanted.borrow_and_update().clone();
-            let done = self.step(&now_wanted, &mut written, &mut renewed).await;
+            let done = match self.step(&now_wanted, &mut written, &mut renewed).await {
+                Ok(()) => self.put_notes(&now_wanted.notes, &mut noted).await,
+                failed => failed,
+            };
             let pause = match done {
                 Ok(()) => (renewed + every).saturating_duration_since(Instant::now()),
                 Err(error) => {
@@ -173,6 +179,22 @@ impl Mirror {
         let key = self.paths.mirror(&format!("members/{}", self.me));
         let value = serde_json::to_vec(member).unwrap_or_default();
         self.client.put(key, value, Some(lease), Instant::now() + PATIENCE).await?;
+        Ok(())
+    }
+
+    /// Each is written once: a key that a person removes stays away.
+    async fn put_notes(&self, notes: &Notes, noted: &mut Notes) -> Result<(), Error> {
+        noted.retain(|name, _| notes.contains_key(name));
+        for (name, value) in notes {
+            if noted.get(name) == Some(value) {
+                continue;
+            }
+            if self.directory.look().notes.get(name) != Some(value) {
+                let key = self.paths.note(name);
+                self.client.put(key, value.to_string(), None, Instant::now() + PATIENCE).await?;
+            }
+            noted.insert(name.clone(), value.clone());
+        }
         Ok(())
     }
 

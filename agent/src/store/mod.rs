@@ -223,5 +223,5 @@ impl Store for EtcdStore {
 
 /// What a key means to the directory.
 fn is_of_directory(meaning: &Meaning) -> bool {
-    matches!(meaning, Meaning::Member(_) | Meaning::History | Meaning::Record(Key::Leader))
+    matches!(meaning, Meaning::Member(_) | Meaning::History | Meaning::Note(_) | Meaning::Record(Key::Leader))
 }

@@ -76,6 +76,8 @@ pub enum Meaning {
     Member(String),
     /// Patroni's `history`.
     History,
+    /// What a member says to people, by its key below `primacy/`.
+    Note(String),
     /// Nothing we know.
     Other,
 }
@@ -95,6 +97,11 @@ impl Paths {
             Key::Pledge(name) => format!("{prefix}primacy/pledge/{name}"),
             Key::Member(name) => format!("{prefix}primacy/members/{name}"),
         }
+    }
+
+    /// Where a note is kept.
+    pub fn note(&self, name: &str) -> String {
+        format!("{}primacy/{name}", self.prefix)
     }
 
     /// One of the keys that other tools know.
@@ -119,6 +126,7 @@ impl Paths {
             Some(("epochs", epoch)) => epoch.parse().ok().map(|epoch| Key::Epoch(Epoch(epoch))),
             Some(("pledge", name)) => Some(Key::Pledge(Name::from(name))),
             Some(("members", name)) => Some(Key::Member(Name::from(name))),
+            Some(("losses", _)) => return Meaning::Note(ours.to_owned()),
             Some(_) => None,
         };
         record.map_or(Meaning::Other, Meaning::Record)
@@ -190,7 +198,7 @@ pub fn view(paths: &Paths, entries: &[KeyValue], as_of: i64, told: &Told) -> Res
                 Err(garbage) => drop(told.of(garbage)),
             },
             Meaning::Initialized => initialized = Some(entry),
-            Meaning::Member(_) | Meaning::History | Meaning::Other => {}
+            Meaning::Member(_) | Meaning::History | Meaning::Note(_) | Meaning::Other => {}
         }
     }
     if let (None, Some(entry)) = (&view.initialize, initialized) {

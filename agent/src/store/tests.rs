@@ -211,7 +211,7 @@ async fn other_tools_see_who_leads_and_who_was_before() {
     transact(&store, &[], vec![reign(Some(Released { end: None, to: None }))]).await;
     assert_eq!(etcd.get("leader").await, None);
     let member = Member { state: "stopped".to_owned(), ..Member::default() };
-    wanted.send_replace(Published { member, reign: None });
+    wanted.send_replace(Published { member, ..Published::default() });
     drop(wanted);
     running.await.expect("an orderly end");
     assert!(etcd.get("members/a").await.expect("last words").contains("stopped"));

@@ -138,7 +138,7 @@ impl Teller {
                 }
                 // None of ours is ever deleted by us.
                 (Meaning::Record(_), Event::Delete { .. }) | (Meaning::Initialized, _) => interrupted = true,
-                (Meaning::Member(_) | Meaning::History | Meaning::Other, _) => {}
+                (Meaning::Member(_) | Meaning::History | Meaning::Note(_) | Meaning::Other, _) => {}
             }
         }
         let changed = (!records.is_empty()).then(|| News::Changed(revision(at), records));
@@ -152,6 +152,7 @@ fn see(contents: &mut Contents, meaning: &Meaning, event: &Event) {
         Event::Delete { .. } => match meaning {
             Meaning::Member(name) => drop(contents.members.remove(name)),
             Meaning::History => contents.history.clear(),
+            Meaning::Note(name) => drop(contents.notes.remove(name)),
             Meaning::Record(Key::Leader) => contents.leader = None,
             Meaning::Record(_) | Meaning::Initialized | Meaning::Other => {}
         },
@@ -162,6 +163,7 @@ fn see_entry(contents: &mut Contents, meaning: &Meaning, entry: &KeyValue) {
     match meaning {
         Meaning::Member(name) => contents.see_member(name, &entry.value),
         Meaning::History => contents.see_history(&entry.value),
+        Meaning::Note(name) => contents.see_note(name, &entry.value),
         Meaning::Record(Key::Leader) => {
             let value = String::from_utf8_lossy(&entry.value).into_owned();
             contents.leader = Some((value, entry.lease.map(|lease| lease.get())));
@@ -176,6 +178,7 @@ pub fn see_all(paths: &Paths, directory: &Directory, entries: &[KeyValue]) {
     contents.members.clear();
     contents.leader = None;
     contents.history.clear();
+    contents.notes.clear();
     for entry in entries {
         let meaning = paths.meaning(&entry.key);
         see_entry(&mut contents, &meaning, entry);
