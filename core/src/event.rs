@@ -98,21 +98,36 @@ impl fmt::Display for Frozen {
                  old backup"
             ),
             Frozen::OtherSystem { ours, clusters } => {
-                write!(f, "the data directory belongs to system {ours}, the cluster is system {clusters}")
+                write!(
+                    f,
+                    "the data directory belongs to system {ours}, the cluster is system {clusters}: correct scope or \
+                     postgresql.data_dir, or move the directory away to get a copy of the cluster's; then restart the agent"
+                )
             }
             Frozen::ForeignData(Foreign::NotPostgres) => {
-                f.write_str("the data directory holds something that isn't a PostgreSQL cluster")
+                f.write_str(
+                    "the data directory holds something that isn't a PostgreSQL cluster: move it away, or correct \
+                     postgresql.data_dir; then restart the agent",
+                )
             }
             Frozen::ForeignData(Foreign::OtherVersion) => {
-                f.write_str("the data directory was made by another major version of PostgreSQL")
+                f.write_str(
+                    "the data directory was made by another major version of PostgreSQL: correct postgresql.bin_dir, \
+                     or upgrade the data; then restart the agent",
+                )
             }
             Frozen::ForeignData(Foreign::RunsElsewhere) => {
-                f.write_str("a PostgreSQL that this agent did not start runs on the data directory")
+                f.write_str(
+                    "a PostgreSQL that this agent did not start runs on the data directory: stop it; then restart the \
+                     agent",
+                )
             }
             Frozen::PromotedByHand => {
                 f.write_str("somebody promoted this copy without an order, and no other primary is in sight")
             }
-            Frozen::ForeignCluster => f.write_str("another manager has initialised this scope in the store"),
+            Frozen::ForeignCluster => f.write_str(
+                "another manager has initialised this scope in the store: name another scope or namespace, and restart the agent",
+            ),
         }
     }
 }

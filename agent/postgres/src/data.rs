@@ -6,6 +6,7 @@ use crate::wal::Forks;
 use crate::{Error, Instant, Position, Postgres, Settings, Upstream, User, files, leftovers};
 use serde_json::Value;
 use std::ffi::OsStr;
+use std::fmt;
 use std::fs::{self, DirBuilder};
 use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt;
@@ -38,6 +39,21 @@ pub enum Foreign {
     NotPostgres,
     /// Of another major version.
     OtherVersion,
+}
+
+impl fmt::Display for Foreign {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Foreign::NotPostgres => {
+                "there are files, but it is no data directory of PostgreSQL: move them away, or name another place in \
+                 postgresql.data_dir. Nothing was touched"
+            }
+            Foreign::OtherVersion => {
+                "the data is of another major version than the programs in postgresql.bin_dir: name those of its \
+                 version there, or upgrade the data yourself. Nothing was touched"
+            }
+        })
+    }
 }
 
 /// A complete data directory, at rest.
