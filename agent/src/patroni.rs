@@ -4,12 +4,35 @@ use crate::board::Seen;
 use crate::config::Settings;
 use crate::store::directory::{Contents, Member};
 use primacy_core::instance::Instance;
+use primacy_core::lineage;
 use primacy_core::store::Beat;
+use primacy_core::store::View;
 use primacy_core::{Lsn, Node, Role, Time};
 use serde_json::{Map, Value, json};
 
 /// The version of Patroni whose interface this is. Its nodes treat older ones differently.
 pub const VERSION: &str = "4.1.0";
+
+/// PostgreSQL's own words for why a timeline began, where nobody asked for a place to recover to.
+pub const PROMOTED: &str = "no recovery target specified";
+
+/// `GET /history`: each change of timeline on the verified way to the newest, oldest first. The records don't say when
+/// it was; that is taken from the key that other tools read, if it is there.
+pub fn history(view: &View, contents: &Contents) -> Vec<Value> {
+    let newest_first = view.epochs.keys().rev();
+    let Some(path) = newest_first.filter_map(|epoch| lineage::path(view, *epoch)).next() else {
+        return contents.history.clone();
+    };
+    let changes = path.iter().filter_map(|(epoch, _)| {
+        let record = view.epochs.get(epoch)?;
+        let fork = record.fork.filter(|fork| fork.epoch.0 > 0)?;
+        let (timeline, lsn) = (json!(fork.epoch), json!(fork.lsn));
+        let mirrored = contents.history.iter().find(|line| line[0] == timeline && line[1] == lsn);
+        let when = mirrored.and_then(|line| line[3].as_str()).unwrap_or_default();
+        Some(json!([timeline, lsn, PROMOTED, when, record.holder]))
+    });
+    changes.collect()
+}
 
 /// `state` in all documents.
 pub fn state(seen: &Seen) -> &'static str {
@@ -277,5 +300,26 @@ mod tests {
         let replica = |lag: Value| (json!("replica"), lag);
         assert_eq!(shown(heard), [(json!("leader"), Value::Null), replica(json!(600))]);
         assert_eq!(shown(heard + TTL), [replica(json!("unknown")), replica(json!("unknown"))]);
+    }
+
+    #[test]
+    fn the_history_follows_the_records_and_takes_times_from_the_mirror() {
+        use primacy_core::Position;
+        use primacy_core::store::EpochRecord;
+        let mut view = View::default();
+        let at = |epoch, lsn| Position { epoch: Epoch(epoch), lsn: Lsn(lsn) };
+        // The reign of 3 was won and came to nothing; that of 5 is not verified yet.
+        let forks = [(1, Some(at(0, 0))), (2, Some(at(1, 100))), (3, None), (4, Some(at(2, 200))), (5, None)];
+        let contents = Contents {
+            history: vec![json!([1, 100, "elsewise", "then", "x"]), json!([2, 199, "", "never", "x"])],
+            ..Contents::default()
+        };
+        assert_eq!(history(&view, &contents), contents.history, "there are no records yet");
+        for (epoch, fork) in forks {
+            let record = EpochRecord { epoch: Epoch(epoch), holder: "b".into(), nonce: Nonce(9), fork };
+            view.put(Record::Epoch(record), Revision(1));
+        }
+        let expected = [json!([1, 100, PROMOTED, "then", "b"]), json!([2, 200, PROMOTED, "", "b"])];
+        assert_eq!(history(&view, &contents), expected);
     }
 }

@@ -104,7 +104,9 @@ impl Api {
             "patroni" => Answer::json(StatusCode::OK, &self.status()),
             "cluster" => Answer::json(StatusCode::OK, &self.cluster()),
             "history" => {
-                let history = self.directory.look().history.clone();
+                let view =
+                    self.board.look().node.as_ref().map(|node| node.view().clone()).unwrap_or_default();
+                let history = patroni::history(&view, &self.directory.look());
                 Answer::json(StatusCode::OK, &Value::Array(history))
             }
             "liveness" => Answer::code(self.liveness()),

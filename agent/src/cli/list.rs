@@ -107,13 +107,14 @@ mod tests {
     use super::*;
     use crate::store::directory::{Contents, Member};
     use primacy_core::Lsn;
+    use primacy_core::store::View;
 
     #[test]
     fn the_tree_is_drawn_for_people_only() {
         let members = ["a", "b"].map(|name| (name.to_owned(), Member::default()));
         let leader = Some(("b".to_owned(), None));
         let contents = Contents { members: members.into(), leader, ..Contents::default() };
-        let rows = rows("x", &Found { contents, end: Lsn(0) }, Order::LeaderFirst);
+        let rows = rows("x", &Found { contents, end: Lsn(0), view: View::default() }, Order::LeaderFirst);
         assert_eq!(rows.iter().map(|row| &row["Member"]).collect::<Vec<_>>(), ["b", "a"]);
         let drawn = table("x", &rows, Order::LeaderFirst);
         assert!(drawn.contains("| b ") && drawn.contains("| + a "), "{drawn}");

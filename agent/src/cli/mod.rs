@@ -8,17 +8,18 @@
 //! | 3 | it isn't known whether it was done |
 //! | 4 | neither the store nor a member could be reached |
 
+mod history;
 mod http;
 mod list;
 mod switchover;
 
 use crate::config::Settings;
 use crate::store::directory::{Contents, Directory};
-use crate::store::records::{Meaning, Paths, decode};
+use crate::store::records::{Meaning, Paths, Told, decode, view};
 use crate::store::{TRY, see_all};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use primacy_core::Lsn;
-use primacy_core::store::{Key, Record};
+use primacy_core::store::{Key, Record, View};
 use primacy_etcd::{Client, Config, Instant, Keys};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -45,6 +46,8 @@ pub enum Command {
     List(Shown),
     /// List the members below the one they follow
     Topology(Shown),
+    /// Show how the primary moved, and what was lost on the way
+    History(Shown),
     /// Move the primary to another member
     Switchover(SwitchoverArgs),
     /// Print the version
@@ -144,6 +147,7 @@ pub async fn run(command: Command) -> Code {
         Command::Version => print(concat!("primacy ", env!("CARGO_PKG_VERSION"))),
         Command::List(shown) => list::list(&shown, list::Order::ByName).await,
         Command::Topology(shown) => list::list(&shown, list::Order::LeaderFirst).await,
+        Command::History(shown) => history::history(&shown).await,
         Command::Switchover(args) => switchover::run(&args).await,
     };
     match result {
@@ -165,6 +169,8 @@ struct Found {
     contents: Contents,
     /// The end of the primary's WAL, as last published.
     end: Lsn,
+    /// The records; none of them if one that decides makes no sense.
+    view: View,
 }
 
 /// Reads everything of a cluster. One of which there is nothing at all has most likely another name.
@@ -190,7 +196,8 @@ async fn find(settings: &Settings) -> Result<Found, Failure> {
         Some(_) | None => Lsn(0),
     };
     let contents = directory.look().clone();
-    Ok(Found { contents, end })
+    let view = view(&paths, &range.entries, range.header.revision, &Told::default()).unwrap_or_default();
+    Ok(Found { contents, end, view })
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ mod watch;
 pub use watch::see_all;
 
 use crate::clock::{calendar_now, instant, unix_seconds};
+use crate::patroni::PROMOTED;
 use directory::Directory;
 use mirror::SharedLease;
 use primacy_core::store::{Answer, EpochRecord, Key, News, Record, Request, Response, Txn, View};
@@ -176,8 +177,7 @@ impl EtcdStore {
         if history.iter().any(|entry| entry[0] == json!(fork.epoch)) {
             return None;
         }
-        let reason = "no recovery target specified";
-        history.push(json!([fork.epoch, fork.lsn, reason, calendar_now(), epoch.holder]));
+        history.push(json!([fork.epoch, fork.lsn, PROMOTED, calendar_now(), epoch.holder]));
         Some(history)
     }
 

@@ -126,7 +126,7 @@ impl Paths {
             Some(("epochs", epoch)) => epoch.parse().ok().map(|epoch| Key::Epoch(Epoch(epoch))),
             Some(("pledge", name)) => Some(Key::Pledge(Name::from(name))),
             Some(("members", name)) => Some(Key::Member(Name::from(name))),
-            Some(("losses", _)) => return Meaning::Note(ours.to_owned()),
+            Some(("losses" | "volumes", _)) => return Meaning::Note(ours.to_owned()),
             Some(_) => None,
         };
         record.map_or(Meaning::Other, Meaning::Record)

@@ -12,6 +12,7 @@ use primacy_core::store::{
 use primacy_core::{Boot, Epoch, Lsn, MachineId, Name, Nonce, Position, Revision, Span, SystemId};
 use primacy_driver::Store;
 use primacy_etcd::{Client, Config, Instant, Keys};
+use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -210,6 +211,13 @@ async fn other_tools_see_who_leads_and_who_was_before() {
     assert!(history.ends_with(",\"a\"]]"), "{history}");
     transact(&store, &[], vec![reign(Some(Released { end: None, to: None }))]).await;
     assert_eq!(etcd.get("leader").await, None);
+    let note = |words: &str| BTreeMap::from([("losses/1-a-F0".to_owned(), serde_json::json!(words))]);
+    wanted.send_replace(Published { notes: note("lost"), ..Published::default() });
+    while etcd.get("primacy/losses/1-a-F0").await.as_deref() != Some("\"lost\"") {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(read(&store).await.is_some(), "a note is no record");
+    assert_eq!(store.directory.look().notes, note("lost"));
     let member = Member { state: "stopped".to_owned(), ..Member::default() };
     wanted.send_replace(Published { member, ..Published::default() });
     drop(wanted);
