@@ -23,6 +23,7 @@ mod slots;
 mod sources;
 mod sql;
 mod tools;
+mod volume;
 mod wal;
 
 pub use aside::{Aside, Manifest, SetAside};

@@ -19,7 +19,7 @@ use Kind::{Later, Section, Used};
 
 /// `*` stands for any name.
 const KEYS: &[(Kind, &str, &[&str])] = &[
-    (Section, "", &["restapi", "etcd", "etcd3", "bootstrap", "postgresql", "log"]),
+    (Section, "", &["restapi", "etcd", "etcd3", "bootstrap", "postgresql", "log", "primacy"]),
     (Used, "", &["scope", "namespace", "name", "tags"]),
     (Later, "", &["ctl", "watchdog", "consul", "zookeeper", "kubernetes", "raft", "citus", "exhibitor"]),
     (Used, "restapi", &["listen", "connect_address"]),
@@ -78,6 +78,8 @@ const KEYS: &[(Kind, &str, &[&str])] = &[
             "key",
         ],
     ),
+    (Section, "primacy", &["aside"]),
+    (Used, "primacy.aside", &["keep", "max_age"]),
     (Used, "log", &["type", "level"]),
     (
         Later,

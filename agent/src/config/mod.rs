@@ -7,6 +7,7 @@ mod tests;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use primacy_core::{BadConfig, Config, Name, Span};
+use primacy_postgres::Keep;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
@@ -38,6 +39,8 @@ pub struct Settings {
     pub tags: serde_json::Map<String, serde_json::Value>,
     /// See [`Log`].
     pub log: Log,
+    /// How long copies that were moved aside are kept.
+    pub aside: Keep,
     /// Known keys of the file that have no effect yet.
     pub ignored: Vec<String>,
 }
@@ -208,6 +211,7 @@ fn build(file: raw::File, document: serde_json::Value, ignored: Vec<String>) -> 
     let initdb = file.bootstrap.initdb.into_iter().flat_map(raw::Switch::into_options).collect();
     let namespace = file.namespace.unwrap_or_else(|| "service".to_owned());
     let log = log_settings(&file.log, &mut wrong);
+    let aside = keep(&file.primacy.aside, &mut wrong);
     let mut parameters = file.bootstrap.dcs.postgresql.parameters;
     parameters.extend(file.postgresql.parameters.clone());
     // Patroni's place for it, in the file before that for all members; else one among the parameters.
@@ -238,6 +242,7 @@ fn build(file: raw::File, document: serde_json::Value, ignored: Vec<String>) -> 
         loop_wait: Duration::from_secs(loop_wait),
         tags,
         log,
+        aside,
         ignored,
     })
 }
@@ -398,6 +403,37 @@ fn in_words_of_the_file(bad: &BadConfig) -> String {
         other => other,
     };
     format!("{key}: {}", bad.rule)
+}
+
+fn keep(given: &raw::Aside, wrong: &mut Wrong) -> Keep {
+    let mut keep = Keep::default();
+    match given.keep {
+        None => {}
+        Some(0) => wrong.push("primacy.aside.keep: at least 1: the newest copy is never removed"),
+        Some(count) => keep.count = count,
+    }
+    if let Some(text) = &given.max_age {
+        match length_of_time(text) {
+            Some(age) => keep.age = age,
+            None => wrong.push(format!(
+                "primacy.aside.max_age: seconds, or a number with s, min, h or d, not {text:?}"
+            )),
+        }
+    }
+    keep
+}
+
+/// Seconds, or a number with a unit of PostgreSQL's.
+fn length_of_time(text: &str) -> Option<Duration> {
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let seconds = match text[digits.len()..].trim() {
+        "" | "s" => 1,
+        "min" => 60,
+        "h" => 3_600,
+        "d" => 86_400,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(seconds).map(Duration::from_secs)
 }
 
 fn log_settings(log: &raw::Log, wrong: &mut Wrong) -> Log {

@@ -33,6 +33,24 @@ pub(super) struct File {
     pub tags: Tags,
     #[serde(deserialize_with = "or_empty")]
     pub log: Log,
+    #[serde(deserialize_with = "or_empty")]
+    pub primacy: Primacy,
+}
+
+/// What Patroni has no keys for.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Primacy {
+    #[serde(deserialize_with = "or_empty")]
+    pub aside: Aside,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Aside {
+    pub keep: Option<usize>,
+    /// As text: a number of seconds, or one with a unit.
+    pub max_age: Option<String>,
 }
 
 #[derive(Default, Deserialize)]

@@ -245,3 +245,23 @@ fn addresses_may_lack_the_port_or_have_brackets() {
     }
     assert_eq!(parse_address(":::5", 2379), None);
 }
+
+#[test]
+fn copies_aside_are_kept_as_long_as_the_file_says() {
+    assert_eq!(good().aside, Keep::default());
+    let with = |words: &str| {
+        Settings::parse(&GOOD.replace("tags: ", &format!("primacy: {{aside: {words}}}\ntags: ")))
+    };
+    let aside = |words: &str| with(words).expect("a good file").aside;
+    let days = |days: u64| Duration::from_secs(days * 86_400);
+    assert_eq!(aside("{keep: 1, max_age: 30d}"), Keep { count: 1, age: days(30), min_free: 0 });
+    assert_eq!(aside("{max_age: 86400}").age, days(1));
+    assert_eq!(aside("{max_age: 48 h}").age, days(2));
+    assert_eq!(aside("").count, 3);
+    let wrong = |words: &str| with(words).expect_err("a bad file").to_string();
+    assert!(wrong("{keep: 0}").starts_with("primacy.aside.keep: at least 1"));
+    for age in ["7 weeks", "d", "-1", "99999999999999999d"] {
+        assert!(wrong(&format!("{{max_age: {age}}}")).starts_with("primacy.aside.max_age: "), "{age}");
+    }
+    assert!(wrong("{max_ages: 1}").contains("did you mean \"max_age\"?"));
+}

@@ -4,11 +4,13 @@
 //! here is only what belongs at the edge: an order that comes too late, or without an armed guard, isn't begun (hazard
 //! L01), and what describes the copy of the data is durable before anything happens to it.
 
+mod asides;
 mod below;
 mod drought;
 mod guard;
 pub mod losses;
 mod saved;
+mod volume;
 
 use crate::board::{Board, Details};
 use crate::clock::{BootClock, instant, now};
@@ -94,6 +96,7 @@ impl Local {
             last: RefCell::new(Instance::Unknown),
         };
         local.publish_losses();
+        tokio::spawn(asides::tend(local.postgres.clone(), local.settings.aside));
         local.adopt().await;
         Ok(local)
     }
@@ -140,9 +143,14 @@ impl Local {
         let identity = || serde_json::to_value(&order.saved).unwrap_or_default();
         match &order.op {
             Op::Look => Ok(()),
-            Op::Initdb => self.postgres.initdb(&identity(), by).await.map_err(failure),
+            Op::Initdb => {
+                self.check_volume()?;
+                self.postgres.initdb(&identity(), by).await.map_err(failure)
+            }
             Op::Clone(from) => {
+                self.check_volume()?;
                 let source = self.upstream(from)?;
+                asides::warn_if_short(&self.postgres);
                 self.postgres.clone_from(&source, &identity(), by).await.map_err(failure)
             }
             Op::SetAside => {
@@ -255,7 +263,7 @@ impl Local {
         };
         let (mut instance, details) = match looked {
             Ok(Ok(standing)) => (self.running(&standing), details(&standing)),
-            Ok(Err(found)) => (at_rest(found), Details::default()),
+            Ok(Err(found)) => (self.at_rest(found), Details::default()),
             Err(error) => {
                 tracing::warn!(%error, "could not look at the instance");
                 (Instance::Unknown, Details::default())
@@ -266,6 +274,7 @@ impl Local {
         if saved.is_err() {
             instance = Instance::Unknown;
         }
+        self.note_volume(&instance);
         self.drought.borrow_mut().see(&instance, now());
         self.runs.set(instance.runs());
         self.board.look().details = Details { guard_weak: self.guard.weak(), ..details };
@@ -298,6 +307,33 @@ impl Local {
         match again {
             Ok(()) => tracing::warn!(source, seconds, said, %log, "no WAL arrives: told PostgreSQL again"),
             Err(why) => tracing::warn!(source, seconds, %why, said, %log, "no WAL arrives"),
+        }
+    }
+
+    fn at_rest(&self, found: AtRest) -> Instance {
+        let path = self.settings.postgres.data_dir.display();
+        // What stays as it is needn't be told at each look.
+        let is_news = self.last.borrow().data().is_some() || *self.last.borrow() == Instance::Unknown;
+        match found {
+            AtRest::Absent => Instance::Absent,
+            AtRest::Foreign(why) => {
+                if is_news {
+                    tracing::error!("{path}: {why}");
+                }
+                Instance::Foreign(match why {
+                    primacy_postgres::Foreign::NotPostgres => Foreign::NotPostgres,
+                    primacy_postgres::Foreign::OtherVersion => Foreign::OtherVersion,
+                })
+            }
+            AtRest::Incomplete(why) => {
+                tracing::warn!(%path, why, "the data directory is incomplete");
+                Instance::Incomplete
+            }
+            AtRest::Present(present) => Instance::Stopped {
+                data: data(present.system_id, present.position, &present.forks),
+                clean: present.clean,
+                signal: present.signal,
+            },
         }
     }
 
@@ -401,23 +437,6 @@ fn failure(error: Error) -> Failure {
     match error {
         Error::TimedOut(_) => Failure::TimedOut,
         other => Failure::Other(other.to_string().into()),
-    }
-}
-
-fn at_rest(found: AtRest) -> Instance {
-    match found {
-        AtRest::Absent => Instance::Absent,
-        AtRest::Foreign(primacy_postgres::Foreign::NotPostgres) => Instance::Foreign(Foreign::NotPostgres),
-        AtRest::Foreign(primacy_postgres::Foreign::OtherVersion) => Instance::Foreign(Foreign::OtherVersion),
-        AtRest::Incomplete(why) => {
-            tracing::warn!(why, "the data directory is incomplete");
-            Instance::Incomplete
-        }
-        AtRest::Present(present) => Instance::Stopped {
-            data: data(present.system_id, present.position, &present.forks),
-            clean: present.clean,
-            signal: present.signal,
-        },
     }
 }
 
