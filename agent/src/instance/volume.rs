@@ -28,20 +28,19 @@ impl Local {
     /// Notes where a copy is, or forgets it.
     pub(super) fn note_volume(&self, instance: &Instance) {
         let key = self.volume_key();
-        let mut seen = self.board.look();
-        if instance.data().is_none() {
-            if *instance == Instance::Absent {
-                seen.notes.remove(&key);
+        if *instance == Instance::Absent {
+            self.board.look().notes.remove(&key);
+        }
+        if instance.data().is_none() || self.board.look().notes.contains_key(&key) {
+            return;
+        }
+        let data_dir = self.settings.postgres.data_dir.clone();
+        match self.postgres.mount_point() {
+            Ok(mount_point) => {
+                let noted = serde_json::to_value(Seen { data_dir, mount_point }).unwrap_or_default();
+                self.board.look().notes.insert(key, noted);
             }
-        } else if !seen.notes.contains_key(&key) {
-            let data_dir = self.settings.postgres.data_dir.clone();
-            match self.postgres.mount_point() {
-                Ok(mount_point) => {
-                    let noted = serde_json::to_value(Seen { data_dir, mount_point }).unwrap_or_default();
-                    seen.notes.insert(key, noted);
-                }
-                Err(error) => tracing::debug!(%error, "where the data lies isn't noted"),
-            }
+            Err(error) => tracing::debug!(%error, "where the data lies isn't noted"),
         }
     }
 
