@@ -2,7 +2,7 @@
 
 use primacy_postgres::{Aside, Instant, Keep, Position, Postgres, Settings};
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const HOUR: u64 = 3_600;
@@ -42,7 +42,7 @@ impl Place {
         let number = now() - seconds_ago;
         let aged = self.path(&format!("data.aside-{number}"));
         fs::rename(&path, &aged).unwrap();
-        fs::rename(path.with_added_extension("json"), aged.with_added_extension("json")).unwrap();
+        fs::rename(manifest_of(&path), manifest_of(&aged)).unwrap();
         number
     }
 
@@ -62,6 +62,10 @@ impl Drop for Place {
     fn drop(&mut self) {
         drop(fs::remove_dir_all(&self.root));
     }
+}
+
+fn manifest_of(path: &Path) -> PathBuf {
+    format!("{}.json", path.display()).into()
 }
 
 fn now() -> u64 {
@@ -184,7 +188,7 @@ async fn a_removal_goes_on_from_any_step() {
         let [copy, mark] = pair(*number).map(|name| place.path(&name));
         let doomed = place.path(&format!("data.removing-{number}"));
         assert!(!manifest(*number).is_empty());
-        fs::rename(mark, doomed.with_added_extension("json")).unwrap();
+        fs::rename(mark, manifest_of(&doomed)).unwrap();
         match step {
             0 => {}
             1 => fs::rename(copy, doomed).unwrap(),

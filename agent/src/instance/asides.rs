@@ -1,4 +1,4 @@
-//! Copies that were moved aside are kept by rule; that they take too much room is said, again and again.
+//! Copies that were moved aside are kept by rule; that they take too much room is said, and said again.
 
 use primacy_postgres::{Instant, Keep, Postgres};
 use std::collections::BTreeSet;
@@ -7,9 +7,12 @@ use std::time::Duration;
 /// Between two looks at them.
 const EVERY: Duration = Duration::from_secs(600);
 
+/// Between two complaints about the room, if nothing is done about it.
+const AGAIN: Duration = Duration::from_secs(6 * 3_600);
+
 /// Removes those that need not be kept any more, for as long as the runtime lives.
 pub(super) async fn tend(postgres: Postgres, keep: Keep) {
-    let mut said = BTreeSet::new();
+    let (mut said, mut complain) = (BTreeSet::new(), Instant::now());
     loop {
         let until = Instant::now() + EVERY;
         match postgres.prune_aside(keep, until).await {
@@ -17,8 +20,13 @@ pub(super) async fn tend(postgres: Postgres, keep: Keep) {
                 for path in &pruned.removed {
                     tracing::info!(path = %path.display(), "removed a copy that was moved aside long ago");
                 }
-                if let Some(short) = &pruned.short {
-                    tracing::error!("{short}");
+                match &pruned.short {
+                    None => complain = Instant::now(),
+                    Some(short) if Instant::now() >= complain => {
+                        tracing::error!("{short}");
+                        complain = Instant::now() + AGAIN;
+                    }
+                    Some(_) => {}
                 }
                 let odd: BTreeSet<String> = pruned.odd.into_iter().collect();
                 odd.difference(&said).for_each(|sentence| tracing::warn!("{sentence}"));
