@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 const CHANGES: [&str; 5] = ["TL", "LSN", "Reason", "Timestamp", "New Leader"];
 
-const LOSSES: [&str; 5] = ["Member", "Found", "From", "To", "What"];
+const LOSSES: [&str; 3] = ["Member", "Found", "What"];
 
 pub(super) async fn history(shown: &Shown) -> Result<(), Failure> {
     let settings = settings(&shown.cluster.config)?;
@@ -41,12 +41,12 @@ fn document(changes: &[Value], losses: &[Lost]) -> Value {
 }
 
 fn tables(changes: &[Value], losses: &[Lost]) -> String {
-    let table = |header: [&str; 5]| {
+    let table = |header: &[&str]| {
         let mut table = Table::new();
         table.load_style(presets::ASCII_FULL_CONDENSED).set_header(header);
         table
     };
-    let mut moved = table(CHANGES);
+    let mut moved = table(&CHANGES);
     for change in changes {
         moved.add_row((0..CHANGES.len()).map(|at| match &change[at] {
             Value::Null => String::new(),
@@ -57,9 +57,9 @@ fn tables(changes: &[Value], losses: &[Lost]) -> String {
     if losses.is_empty() {
         return format!("{moved}\nNo loss is on record");
     }
-    let mut lost = table(LOSSES);
+    let mut lost = table(&LOSSES);
     for Lost { member, at, loss } in losses {
-        lost.add_row([member, at, &loss.fork.to_string(), &loss.end.to_string(), &loss.to_string()]);
+        lost.add_row([member, at, &loss.to_string()]);
     }
     format!("{moved}\nLost:\n{lost}")
 }
