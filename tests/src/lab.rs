@@ -38,6 +38,16 @@ pub struct Lab {
     keeper: Option<Child>,
 }
 
+/// The files of a host that tell what happened on it.
+const KEPT: [&str; 6] = [
+    "agent.log",
+    "etcd.log",
+    "agent.yml",
+    "postgres/data.run/postgres.log",
+    "postgres/data.run/guard.log",
+    "postgres/data.run/journal.jsonl",
+];
+
 impl Lab {
     /// Starts a lab: network, hosts and etcd, but no agents yet.
     pub fn start(options: &Options) -> Result<Lab> {
@@ -145,6 +155,19 @@ impl Lab {
         Ok(self.ask(Request::Signal(host, targets.to_vec(), signal))?.at)
     }
 
+    /// Asks all processes of a host to end, as its shutdown does; none is started again. Returns when that was.
+    pub fn shut_down(&self, host: Host) -> Result<Moment> {
+        let at = Moment::now();
+        for service in [Service::Agent, Service::Etcd] {
+            self.ask(Request::Service(host, service, false))?;
+        }
+        for target in Target::ALL {
+            // Some may not run just now.
+            let _ = self.signal(host, &[target], Signal::Terminate);
+        }
+        Ok(at)
+    }
+
     /// Lets the lab live on when this program ends.
     pub fn detach(mut self) -> Result<()> {
         self.ask(Request::Detach)?;
@@ -178,8 +201,9 @@ impl Lab {
         fs::create_dir_all(to)?;
         let _ = fs::copy(root.join("keeper.log"), to.join("keeper.log"));
         for host in NODES {
-            for name in ["agent.log", "etcd.log", "agent.yml"] {
-                let from = root.join(host.to_string()).join(name);
+            for file in KEPT {
+                let from = root.join(host.to_string()).join(file);
+                let name = from.file_name().unwrap_or_default().to_string_lossy().into_owned();
                 if from.exists() {
                     fs::copy(&from, to.join(format!("{host}-{name}")))?;
                 }

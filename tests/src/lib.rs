@@ -10,10 +10,13 @@
 //! | [`client`] | clients that write all the time, and the poller of the agents' REST interface |
 //! | [`judge`] | outage, loss, two writers: pure functions over what the clients saw |
 //! | [`faults`] | the catalogue of faults, and how one is run |
+//! | [`chaos`] | faults drawn from a seed, at random moments, for as long as one likes |
+//! | [`record`] | what the agents logged: how reigns began, and by which way nodes came back |
 //! | [`report`] | the same outcome for people and as JSON |
 //! | [`packages`] | the Debian packages a lab needs |
 //! | [`parts`] | the parts of `cargo verify` |
 
+pub mod chaos;
 pub mod client;
 pub mod faults;
 pub mod host;
@@ -24,5 +27,6 @@ pub mod network;
 pub mod packages;
 pub mod parts;
 pub mod place;
+pub mod record;
 pub mod report;
 pub mod time;

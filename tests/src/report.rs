@@ -230,6 +230,7 @@ mod tests {
             writer: Writer::Steady,
             host: Host(host),
             timeline,
+            position: 0,
             sent: Moment(millis * 1_000 - 500),
             acked: Moment(millis * 1_000),
         };

@@ -4,10 +4,13 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
+use primacy_tests::chaos;
+use primacy_tests::chaos::interrupt::Interrupt;
 use primacy_tests::faults::{self, Fault, Outcome};
 use primacy_tests::lab::{Lab, Options, again_as_root, inner_role, is_root};
 use primacy_tests::network::{self, Host};
 use primacy_tests::report::{self, Live};
+use primacy_tests::time::Moment;
 use primacy_tests::{packages, place};
 
 /// Clusters of real etcd, agents and PostgreSQL on three hosts, with faults and clients that count.
@@ -50,6 +53,16 @@ enum Act {
         #[arg(long)]
         json: bool,
     },
+    /// Inflicts random faults at random moments, several at a time, and judges the whole. Ctrl-C asks for a verdict so
+    /// far.
+    Chaos {
+        /// For how long faults are inflicted.
+        #[arg(long, default_value_t = 10)]
+        minutes: u64,
+        /// What decides faults and moments; without it, one is drawn.
+        #[arg(long)]
+        seed: Option<u64>,
+    },
     /// Runs a program in the network of a host.
     Exec {
         /// h1, h2, h3 or client.
@@ -85,10 +98,15 @@ fn act(arguments: Arguments, words: &[String]) -> Result<bool> {
     let options = options(&arguments)?;
     match arguments.act {
         Act::Fault { ids, .. } if ids.is_empty() => list(),
-        _ if !is_root() => again_as_root(words),
+        _ if !is_root() => {
+            // Ctrl-C reaches the inner program by itself, and this one has to wait for it.
+            let _interrupt = Interrupt::listen()?;
+            again_as_root(words)
+        }
         Act::Up { bare } => up(&options, bare),
         Act::Status { json } => status(&options.name, json),
         Act::Fault { ids, times, json } => fault(&options, &ids, times, json),
+        Act::Chaos { minutes, seed } => chaos(&options, minutes, seed),
         Act::Exec { host, command } => exec(&options.name, &host, &command),
         Act::Check => network::check::run(),
         Act::Down => down(&options.name),
@@ -144,6 +162,34 @@ fn list() -> Result<bool> {
         println!("{:<12} {}", fault.id, fault.title);
     }
     Ok(true)
+}
+
+fn chaos(options: &Options, minutes: u64, seed: Option<u64>) -> Result<bool> {
+    let interrupt = Interrupt::listen()?;
+    let seed = seed.unwrap_or_else(|| Moment::now().0 as u64 % 1_000_000);
+    println!("seed {seed}");
+    let lab = ready(options)?;
+    let asked = chaos::Options { seconds: minutes * 60, seed };
+    let name = format!("chaos-{seed}");
+    let mut say = |line: &str| println!("{line}");
+    let verdict = chaos::run(&lab, &asked, &interrupt, &mut say).inspect_err(|_| keep_logs(&lab, &name))?;
+    let report = verdict.save(&place::reports(), &name)?;
+    println!("\n{}the report is {}", verdict.text(), report.display());
+    if !verdict.passed() {
+        keep_logs(&lab, &name);
+    }
+    Ok(verdict.passed())
+}
+
+/// The lab of this name with a cluster, started if it isn't up.
+fn ready(options: &Options) -> Result<Lab> {
+    if let Ok(lab) = Lab::find(&options.name) {
+        return Ok(lab);
+    }
+    packages::check()?;
+    let lab = Lab::start(options)?;
+    faults::prepare(&lab).inspect_err(|_| keep_logs(&lab, "up"))?;
+    Ok(lab)
 }
 
 fn chosen(ids: &[String]) -> Result<Vec<Fault>> {

@@ -51,6 +51,8 @@ pub struct Ack {
     pub host: Host,
     /// The timeline it was written on.
     pub timeline: u32,
+    /// Where in the WAL it lies: behind the row, not behind its commit.
+    pub position: u64,
     /// Just before it was sent.
     pub sent: Moment,
     /// When the acknowledgement had come.
@@ -134,6 +136,12 @@ impl Clients {
     /// Another look at the record, for a thread that shows it.
     pub fn viewer(&self) -> Viewer {
         Viewer(self.shared.clone())
+    }
+
+    /// Which rows acknowledged so far the cluster's primary lacks.
+    pub fn missing(&self) -> Result<Missing> {
+        let ids = self.look(|seen| seen.acks.iter().map(|ack| ack.id).collect());
+        session::missing_rows(self.namespace.clone(), self.first_id, ids)
     }
 
     /// Stops all clients and returns the record, and which acknowledged rows the cluster's primary lacks, if there is

@@ -24,7 +24,8 @@ const CREATE: &str = "create table if not exists lab_rows (id bigint primary key
 
 /// The timeline is read from the name of the WAL segment being written, which only a primary can tell.
 const INSERT: &str = "insert into lab_rows (id, writer) values ($1, $2) \
-     returning ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int";
+     returning ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int, \
+     (pg_current_wal_insert_lsn() - '0/0')::bigint";
 
 /// How one write ended, if not well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,13 +72,15 @@ impl Session {
         let id = shared.new_id();
         let sent = Moment::now();
         match timeout(ANSWER_WITHIN, self.insert(id, writer)).await {
-            Ok(Ok(timeline)) => Ok(Ack { id, writer, host: self.host, timeline, sent, acked: Moment::now() }),
+            Ok(Ok((timeline, position))) => {
+                Ok(Ack { id, writer, host: self.host, timeline, position, sent, acked: Moment::now() })
+            }
             Ok(Err(error)) if error.as_db_error().is_some() && !self.is_closed() => Err(Failure::Refused),
             Ok(Err(_)) | Err(_) => Err(Failure::Unknown),
         }
     }
 
-    async fn insert(&mut self, id: i64, writer: Writer) -> Result<u32, tokio_postgres::Error> {
+    async fn insert(&mut self, id: i64, writer: Writer) -> Result<(u32, u64), tokio_postgres::Error> {
         let statement = match &self.insert {
             Some(statement) => statement.clone(),
             None => self.client.prepare(INSERT).await?,
@@ -85,7 +88,7 @@ impl Session {
         self.insert = Some(statement.clone());
         let name = format!("{writer:?}");
         let row = self.client.query_one(&statement, &[&id, &name]).await?;
-        Ok(row.get::<_, i32>(0) as u32)
+        Ok((row.get::<_, i32>(0) as u32, row.get::<_, i64>(1) as u64))
     }
 
     /// How many standbys stream from this node.

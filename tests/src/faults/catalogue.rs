@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::Scene;
+use super::{STORE_PORTS, Scene};
 use crate::host::Service;
 use crate::keeper::protocol::{Request, Signal, Target};
 use crate::network::{Act, Host, NODES, Peer, Rule};
@@ -119,9 +119,6 @@ fn netsplit(scene: &mut Scene, with_store_leader: bool) -> Result<()> {
     scene.pass(15);
     scene.heal()
 }
-
-/// The ports of the store: for clients and between members.
-const STORE_PORTS: [u16; 2] = [2379, 2380];
 
 fn store_out_of_reach(scene: &mut Scene) -> Result<()> {
     let primary = scene.primary()?;

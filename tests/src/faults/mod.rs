@@ -1,5 +1,6 @@
 //! The faults a lab can inflict, each a short story, and how one is run and judged.
 
+mod base64;
 mod catalogue;
 mod run;
 mod scene;
@@ -7,7 +8,9 @@ mod store;
 
 pub use catalogue::{ALL, Fault, QUICK, find};
 pub use run::{Outcome, prepare, run};
-pub use scene::{Mark, Scene};
+pub(crate) use run::{SETTLED, wait_healthy};
+pub use scene::{Mark, STORE_PORTS, Scene};
+pub use store::Store;
 
 use std::time::Duration;
 

@@ -112,10 +112,10 @@ pub fn run(lab: &Lab, fault: &Fault, watch: &mut dyn FnMut(&Clients)) -> Result<
 /// How long a cluster must have been healthy before a fault.
 const WARM_UP: Duration = Duration::from_millis(1_500);
 /// And after it, to count as settled.
-const SETTLED: Duration = Duration::from_secs(2);
+pub(crate) const SETTLED: Duration = Duration::from_secs(2);
 
 /// Waits until the cluster has been healthy for a while after a moment, with the steady client writing.
-fn wait_healthy(clients: &Clients, from: Moment, duration: Duration) -> Result<()> {
+pub(crate) fn wait_healthy(clients: &Clients, from: Moment, duration: Duration) -> Result<()> {
     let end = Instant::now() + HEALTHY_WITHIN;
     let mut since = None;
     loop {
@@ -223,7 +223,15 @@ mod tests {
 
     fn ack(id: i64, host: u8, timeline: u32) -> Ack {
         let acked = Moment(id * 1_000);
-        Ack { id, writer: Writer::Steady, host: Host(host), timeline, sent: acked, acked }
+        Ack {
+            id,
+            writer: Writer::Steady,
+            host: Host(host),
+            timeline,
+            position: id as u64,
+            sent: acked,
+            acked,
+        }
     }
 
     fn outcome(id: &str, acks: Vec<Ack>, missing: &Missing) -> Vec<String> {

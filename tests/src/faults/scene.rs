@@ -14,6 +14,9 @@ use crate::lab::Lab;
 use crate::network::{CLIENT, Host, NODES, Rule};
 use crate::time::Moment;
 
+/// The ports of the store: for clients and between members.
+pub const STORE_PORTS: [u16; 2] = [2379, 2380];
+
 /// Something that was done to the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mark {
@@ -173,8 +176,10 @@ impl Scene<'_> {
         self.lab.set_rules(Vec::new())?;
         for host in NODES {
             self.lab.ask(Request::Power(host, true))?;
-            for (service, target) in [(Service::Etcd, Target::Etcd), (Service::Agent, Target::Agent)] {
+            for service in [Service::Etcd, Service::Agent] {
                 self.keep(host, service, true)?;
+            }
+            for target in Target::ALL {
                 // An error means that there is no such process, which nothing needs to be done about here.
                 let _ = self.lab.signal(host, &[target], Signal::Continue);
             }

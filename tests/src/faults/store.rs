@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::json;
 
+use super::base64;
 use crate::client::http;
 use crate::network::{Host, NODES, enter};
 
@@ -73,6 +74,22 @@ impl Store {
         }
         let now = self.leader()?;
         if now != to { bail!("etcd is led by {now}, not {to}") } else { Ok(()) }
+    }
+
+    /// All keys that begin so, with their values, as text.
+    pub fn values(&self, prefix: &str) -> Result<Vec<(String, String)>> {
+        let mut after = prefix.as_bytes().to_vec();
+        // The first key after all of them: these prefixes don't end in the highest byte there is.
+        *after.last_mut().context("a prefix")? += 1;
+        let body = json!({ "key": base64::encode(prefix.as_bytes()), "range_end": base64::encode(&after) });
+        let within = Duration::from_secs(5);
+        let ask = http::ask(NODES[0], PORT, "/v3/kv/range", Some(&body), within);
+        let answer = self.block_on(ask)??;
+        let found = answer.body["kvs"].as_array().cloned().unwrap_or_default();
+        let text = |value: &serde_json::Value| -> Option<String> {
+            String::from_utf8(base64::decode(value.as_str()?)?).ok()
+        };
+        Ok(found.iter().filter_map(|kv| Some((text(&kv["key"])?, text(&kv["value"])?))).collect())
     }
 
     fn members(&self) -> Result<Vec<Member>> {

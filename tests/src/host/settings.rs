@@ -55,6 +55,15 @@ impl Settings {
         self.install(host)
     }
 
+    /// Removes PostgreSQL's data directory.
+    pub fn wipe_data(&self, host: Host) -> Result<()> {
+        let path = self.directory(host).join("postgres/data");
+        if path.exists() {
+            fs::remove_dir_all(&path).with_context(|| format!("remove {}", path.display()))?;
+        }
+        Ok(())
+    }
+
     /// How a service is run on a host; the agent in a cgroup of its own if there is one.
     pub fn unit(&self, host: Host, service: Service, cgroup: Option<&Path>) -> Unit {
         let directory = self.directory(host);

@@ -3,11 +3,13 @@
 mod loss;
 mod outage;
 mod primaries;
+mod tails;
 mod writers;
 
 pub use loss::{Loss, loss};
-pub use outage::{Gap, Outage, outage, silent_until};
+pub use outage::{Gap, Outage, outage, outages, silent_until};
 pub use primaries::{Overlap, Reign, overlaps, reigns, unhealthy_since};
+pub use tails::{Tail, Taking, tails};
 pub use writers::{TwoWriters, Violation, two_writers};
 
 #[cfg(test)]
@@ -19,7 +21,8 @@ mod example {
     /// An acknowledgement at a millisecond, sent one millisecond before.
     pub fn ack(writer: Writer, host: u8, timeline: u32, millis: i64) -> Ack {
         let acked = Moment(millis * 1_000);
-        Ack { id: millis, writer, host: Host(host), timeline, sent: Moment(acked.0 - 1_000), acked }
+        let (host, sent) = (Host(host), Moment(acked.0 - 1_000));
+        Ack { id: millis, writer, host, timeline, position: millis as u64, sent, acked }
     }
 
     /// One acknowledgement each 25 ms from the first to before the last millisecond.

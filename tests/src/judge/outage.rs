@@ -51,6 +51,17 @@ pub fn outage(acks: &[Ack], fault: Moment, end: Moment) -> Outage {
     Outage { at_fault, longest }
 }
 
+/// All times without an acknowledgement that anybody would notice, from a moment to the end of the record.
+pub fn outages(acks: &[Ack], from: Moment, end: Moment) -> Vec<Gap> {
+    let of_steady = acks.iter().filter(|a| a.writer == Writer::Steady && a.acked > from).map(|a| a.acked);
+    let mut times: Vec<Moment> = std::iter::once(from).chain(of_steady).collect();
+    times.sort();
+    let gaps = times.windows(2).map(|pair| Gap { from: pair[0], to: Some(pair[1]) });
+    let last = times.last().filter(|last| end.since(**last) > SILENCE);
+    let endless = last.map(|last| Gap { from: *last, to: None });
+    gaps.filter(|gap| gap.seconds() > Some(NOTICED)).chain(endless).collect()
+}
+
 /// The end of the last time after a fault in which the client that knows all nodes was silent for long.
 pub fn silent_until(acks: &[Ack], fault: Moment) -> Option<Moment> {
     let mut times: Vec<Moment> =
@@ -62,6 +73,9 @@ pub fn silent_until(acks: &[Ack], fault: Moment) -> Option<Moment> {
 
 /// A client that has written until the end has written this recently, in seconds.
 const SILENCE: f64 = 1.0;
+
+/// A time without an acknowledgement that counts as an outage, in seconds.
+const NOTICED: f64 = 0.5;
 
 #[cfg(test)]
 mod tests {
@@ -106,6 +120,17 @@ mod tests {
         all.extend(acks(Writer::Steady, 1, 1, 4_200..5_000));
         assert_eq!(silent_until(&all, at(980)), Some(at(3_000)));
         assert_eq!(silent_until(&all, at(3_500)), None);
+    }
+
+    #[test]
+    fn all_outages_of_a_record_are_found() {
+        let mut all = acks(Writer::Steady, 1, 1, 0..1_000);
+        all.extend(acks(Writer::Steady, 1, 1, 3_000..4_000));
+        all.extend(acks(Writer::Steady, 1, 1, 4_200..5_000));
+        let first = Gap { from: at(975), to: Some(at(3_000)) };
+        assert_eq!(outages(&all, at(0), at(5_500)), [first]);
+        let endless = Gap { from: at(4_975), to: None };
+        assert_eq!(outages(&all, at(0), at(6_000)), [first, endless]);
     }
 
     #[test]

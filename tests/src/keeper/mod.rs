@@ -134,7 +134,8 @@ impl Keeper {
                 let settings = self.settings.clone();
                 self.machine(host).and_then(|machine| machine.power(&settings, on)).map(|()| at)
             }
-            Request::Wipe(host) => self.wipe(host).map(|()| at),
+            Request::Wipe(host) => self.wipe(host, Settings::wipe).map(|()| at),
+            Request::WipeData(host) => self.wipe(host, Settings::wipe_data).map(|()| at),
             Request::Detach | Request::Quit => Ok(at),
         };
         match done {
@@ -147,11 +148,11 @@ impl Keeper {
         self.machines.get_mut(&host).with_context(|| format!("{host} is no node"))
     }
 
-    fn wipe(&mut self, host: Host) -> Result<()> {
+    fn wipe(&mut self, host: Host, how: fn(&Settings, Host) -> Result<()>) -> Result<()> {
         if self.machine(host)?.init().is_some() {
             bail!("{host} is switched on");
         }
-        self.settings.wipe(host)
+        how(&self.settings, host)
     }
 
     fn signal(&mut self, host: Host, targets: &[Target], signal: Signal) -> Result<Moment> {

@@ -23,6 +23,8 @@ pub enum Request {
     Power(Host, bool),
     /// Removes the data of a host that is off.
     Wipe(Host),
+    /// Removes PostgreSQL's data directory of a host that is off, and nothing else.
+    WipeData(Host),
     /// Lives on when the program that started it ends.
     Detach,
     /// Ends the lab.
@@ -44,6 +46,18 @@ pub enum Target {
     Checkpointer,
     /// All other processes of PostgreSQL.
     Backends,
+}
+
+impl Target {
+    /// All of them, PostgreSQL's last.
+    pub const ALL: [Target; 6] = [
+        Target::Etcd,
+        Target::Agent,
+        Target::Guard,
+        Target::Postmaster,
+        Target::Checkpointer,
+        Target::Backends,
+    ];
 }
 
 /// The signals faults are made of.
