@@ -3,6 +3,8 @@
 //! An event of the core is a line with its sentence and, in `event="…"`, its fields as JSON. This is the only place
 //! that knows their names.
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::PathBuf;
@@ -91,6 +93,17 @@ impl Record {
         let way = |(host, text): (Host, String)| Some((host, hardest_way(&text)?));
         self.texts().into_iter().filter_map(way).collect()
     }
+}
+
+/// The old data directories that nodes keep aside.
+pub fn kept_aside(lab: &str) -> BTreeSet<(Host, OsString)> {
+    let of_host = |host: Host| {
+        let directory = place::of_lab(lab).join(host.to_string()).join("postgres");
+        let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+        let names = entries.map(|entry| entry.file_name());
+        names.filter(|name| name.to_string_lossy().contains("aside")).map(move |name| (host, name))
+    };
+    NODES.into_iter().flat_map(of_host).collect()
 }
 
 /// The lines from a length on; empty if there is no such file.

@@ -13,6 +13,7 @@ use crate::client::{Ack, Clients, Says, Writer};
 use crate::faults::Outcome;
 use crate::network::{Host, NODES};
 use crate::place;
+use crate::record::Way;
 use crate::time::Moment;
 
 /// The columns of the picture of writes.
@@ -29,6 +30,9 @@ pub fn text(outcome: &Outcome) -> String {
     }
     out.push_str(&picture(outcome));
     let _ = writeln!(out, "  {}", summary(outcome));
+    if !outcome.ways.is_empty() {
+        let _ = writeln!(out, "  followed anew: {}", ways(outcome));
+    }
     for problem in &outcome.problems {
         let _ = writeln!(out, "  PROBLEM: {problem}");
     }
@@ -139,18 +143,45 @@ pub fn save(outcome: &Outcome, directory: &Path, name: &str) -> Result<PathBuf> 
     Ok(path)
 }
 
-/// Median, fastest and slowest of several outages.
-pub fn repeated(outcomes: &[Outcome]) -> String {
-    let mut seconds: Vec<f64> = outcomes.iter().filter_map(|o| o.outage.longest.seconds()).collect();
+/// Which nodes followed anew, and the hardest way each of them has gone.
+fn ways(outcome: &Outcome) -> String {
+    let each = outcome.ways.iter().map(|(host, way)| format!("{host} by {}", way.word()));
+    each.collect::<Vec<_>>().join(", ")
+}
+
+/// What the columns of [`row`] are.
+pub const COLUMNS: &str = "\
+| fault | runs | outage, median | fastest | slowest | rows lost | two writers | return | healthy in, median | fastest | slowest | problems |
+|---|--:|--:|--:|--:|--:|---|---|--:|--:|--:|--:|";
+
+/// Several outcomes of one fault as a row of a table.
+pub fn row(id: &str, outcomes: &[Outcome]) -> String {
+    let outage = spread(outcomes.iter().map(|outcome| outcome.outage.longest.seconds()));
+    let healthy = spread(outcomes.iter().map(Outcome::rejoin_seconds));
+    let lost: Vec<String> = outcomes.iter().map(|outcome| outcome.loss.rows.to_string()).collect();
+    let seen = outcomes.iter().filter(|outcome| outcome.two_writers.instants > 0).count();
+    let writers = if seen == 0 { "never".to_string() } else { format!("SEEN {seen} times") };
+    let hardest = |outcome: &Outcome| outcome.ways.iter().map(|(_, way)| *way).max();
+    let mut ways: Vec<Way> = outcomes.iter().filter_map(hardest).collect();
+    ways.sort();
+    ways.dedup();
+    let ways: Vec<&str> = ways.into_iter().map(Way::word).collect();
+    let problems: usize = outcomes.iter().map(|outcome| outcome.problems.len()).sum();
+    let runs = outcomes.len();
+    let (lost, ways) = (lost.join(", "), if ways.is_empty() { "–".into() } else { ways.join(", ") });
+    format!("| {id} | {runs} | {outage} | {lost} | {writers} | {ways} | {healthy} | {problems} |")
+}
+
+/// Median, fastest and slowest, as cells. What has no end is slower than all others.
+fn spread(seconds: impl Iterator<Item = Option<f64>>) -> String {
+    let mut seconds: Vec<f64> = seconds.map(|seconds| seconds.unwrap_or(f64::INFINITY)).collect();
     seconds.sort_by(f64::total_cmp);
-    let Some(median) = seconds.get(seconds.len() / 2) else { return "no outage ended".into() };
-    let lost: usize = outcomes.iter().map(|o| o.loss.rows).sum();
-    format!(
-        "{} runs: outage median {median:.2} s, fastest {:.2} s, slowest {:.2} s; {lost} rows lost in all",
-        outcomes.len(),
-        seconds[0],
-        seconds[seconds.len() - 1],
-    )
+    let cell = |at: usize| match seconds.get(at) {
+        None => "–".to_string(),
+        Some(seconds) if seconds.is_finite() => format!("{seconds:.2} s"),
+        Some(_) => "no end".to_string(),
+    };
+    format!("{} | {} | {}", cell(seconds.len() / 2), cell(0), cell(seconds.len().saturating_sub(1)))
 }
 
 /// A line that says how the cluster is at this moment, kept up to date on the terminal while it lives.
@@ -246,6 +277,7 @@ mod tests {
             two_writers: judge::two_writers(&acks, |_| true),
             reigns: Vec::new(),
             overlaps: Vec::new(),
+            ways: vec![(Host(1), Way::Clone)],
             healthy_at: Some(Moment(7_000_000)),
             unknown: 1,
             problems: vec!["for example".into()],
@@ -257,12 +289,26 @@ mod tests {
     #[test]
     fn the_text_tells_the_story_within_80_columns() {
         let text = text(&outcome());
-        for part in
-            ["first write on h2, timeline 2", "outage 5.03 s", "0 of 120 rows lost", "PROBLEM: for example"]
-        {
+        for part in [
+            "first write on h2, timeline 2",
+            "followed anew: h1 by clone",
+            "outage 5.03 s",
+            "0 of 120 rows lost",
+            "PROBLEM: for example",
+        ] {
             assert!(text.contains(part), "{part} is missing in\n{text}");
         }
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+    }
+
+    #[test]
+    fn a_row_has_the_spread_of_all_runs() {
+        let never = Outcome { healthy_at: None, ways: Vec::new(), ..outcome() };
+        assert_eq!(
+            row("B5", &[outcome(), never]),
+            "| B5 | 2 | 5.03 s | 5.03 s | 5.03 s | 0, 0 | never | clone | no end | 6.02 s | no end | 2 |"
+        );
+        assert_eq!(row("B5", &[outcome()]).matches('|').count() * 2, COLUMNS.matches('|').count());
     }
 
     #[test]

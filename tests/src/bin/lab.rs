@@ -219,11 +219,11 @@ fn fault(options: &Options, ids: &[String], times: usize, json: bool) -> Result<
             lab
         }
     };
-    let mut outcomes = Vec::new();
-    let mut broken = 0;
+    let (mut outcomes, mut broken, mut table) = (Vec::new(), 0, Vec::new());
     for fault in &faults {
         let (done, failed) = repeat(&lab, fault, times, json)?;
         broken += failed;
+        table.push(report::row(fault.id, &done));
         outcomes.extend(done);
     }
     if json {
@@ -232,6 +232,9 @@ fn fault(options: &Options, ids: &[String], times: usize, json: bool) -> Result<
     let failed = broken + outcomes.iter().filter(|outcome| !outcome.problems.is_empty()).count();
     let passed = outcomes.len() + broken - failed;
     if !json {
+        if outcomes.len() > 1 {
+            println!("{}\n{}\n", report::COLUMNS, table.join("\n"));
+        }
         println!("test result: {passed} passed; {failed} failed");
     }
     Ok(failed == 0)
@@ -250,9 +253,6 @@ fn repeat(lab: &Lab, fault: &Fault, times: usize, json: bool) -> Result<(Vec<Out
                 keep_logs(lab, &name);
             }
         }
-    }
-    if times > 1 && !json {
-        println!("{}  {}\n", fault.id, report::repeated(&outcomes));
     }
     Ok((outcomes, broken))
 }

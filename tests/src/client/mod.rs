@@ -138,6 +138,11 @@ impl Clients {
         Viewer(self.shared.clone())
     }
 
+    /// Asks one node's PostgreSQL; the first column of the answer, as text.
+    pub fn query(&self, host: Host, statement: &str) -> Result<Vec<String>> {
+        session::query(self.namespace.clone(), host, statement.to_owned())
+    }
+
     /// Which rows acknowledged so far the cluster's primary lacks.
     pub fn missing(&self) -> Result<Missing> {
         let ids = self.look(|seen| seen.acks.iter().map(|ack| ack.id).collect());

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 use tokio_postgres::config::TargetSessionAttrs;
-use tokio_postgres::{Client, Config, NoTls, Statement};
+use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage, Statement};
 
 use super::{Ack, Shared, Writer, in_namespace};
 use crate::network::{Host, NODES};
@@ -97,6 +97,16 @@ impl Session {
         Ok(timeout(ANSWER_WITHIN, self.client.query_one(query, &[])).await??.get(0))
     }
 
+    /// What a statement returns, the first column as text.
+    async fn first_column(&self, statement: &str) -> Result<Vec<String>> {
+        let messages = timeout(10 * ANSWER_WITHIN, self.client.simple_query(statement)).await??;
+        let text = |message: &SimpleQueryMessage| match message {
+            SimpleQueryMessage::Row(row) => row.get(0).map(String::from),
+            _ => None,
+        };
+        Ok(messages.iter().filter_map(text).collect())
+    }
+
     async fn rows_from(&self, first: i64) -> Result<HashSet<i64>> {
         let query = "select id from lab_rows where id >= $1";
         let rows = timeout(10 * ANSWER_WITHIN, self.client.query(query, &[&first])).await??;
@@ -108,6 +118,15 @@ impl Drop for Session {
     fn drop(&mut self) {
         self.background.abort();
     }
+}
+
+/// Asks one node's PostgreSQL; the first column of the answer, as text.
+pub fn query(namespace: PathBuf, host: Host, statement: String) -> Result<Vec<String>> {
+    let ask = move || async move {
+        let session = Session::open(host, TargetSessionAttrs::Any).await?;
+        session.first_column(&statement).await.with_context(|| statement.clone())
+    };
+    in_namespace(namespace, ask)?.join().expect("asking doesn't panic")
 }
 
 /// Acknowledged rows that the final primary lacks.

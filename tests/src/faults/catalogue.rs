@@ -8,6 +8,7 @@ use super::{STORE_PORTS, Scene};
 use crate::host::Service;
 use crate::keeper::protocol::{Request, Signal, Target};
 use crate::network::{Act, Host, NODES, Peer, Rule};
+use crate::record::Way;
 use crate::time::Moment;
 
 /// A fault and what it must not do.
@@ -21,6 +22,8 @@ pub struct Fault {
     pub may_lose: bool,
     /// Whether the primary may change.
     pub may_move: bool,
+    /// The hardest way by which a node may have to come back.
+    pub returns_by: Way,
     /// The story. Its first mark is the moment of the fault.
     pub story: fn(&mut Scene) -> Result<()>,
 }
@@ -28,7 +31,7 @@ pub struct Fault {
 /// All faults.
 pub const ALL: &[Fault] = &[
     fault("C1", "bootstrap from nothing to three streaming nodes", KEEPS, bootstrap),
-    fault("C5", "switchover to a named standby", MOVES, switchover),
+    fault("C5", "switchover to a named standby", MOVES, switchover).by(Way::Stream),
     fault("B1", "kill -9 of the postmaster", MOVES, |scene| kill(scene, &[Target::Postmaster])),
     fault("B2", "kill -9 of the checkpointer", STAYS, |scene| kill(scene, &[Target::Checkpointer])),
     fault("B3", "kill -9 of the agent, restarted at once", STAYS, |scene| kill(scene, &[Target::Agent])),
@@ -48,7 +51,12 @@ pub const ALL: &[Fault] = &[
     }),
     fault("B7", "primary's host cut off from etcd alone for 15 s", LOSES, store_out_of_reach),
     fault("B8", "all of the primary's PostgreSQL frozen for 15 s", LOSES, postgres_frozen),
-    fault("B10", "a standby's host lost for 10 s", STAYS, standby_death),
+    fault("B10", "a standby's host lost for 10 s", STAYS, standby_death).by(Way::Stream),
+    fault("B10-kill", "kill -9 of a standby's postmaster", STAYS, standby_killed).by(Way::Stream),
+    fault("B10-cut", "a standby's host cut off for 10 s", STAYS, standby_cut_off).by(Way::Stream),
+    fault("B11", "a standby away until the WAL it needs is gone", STAYS, wal_gone),
+    fault("stop", "the primary's agent asked to end, away for 10 s", MOVES, agent_stopped).by(Way::Stream),
+    fault("shutdown", "the primary's host shut down for 10 s", MOVES, host_shut_down).by(Way::Stream),
     fault("A1", "etcd's leader frozen for 10 s", STAYS, store_leader_frozen),
     fault("A2", "etcd leader's host cut off for 10 s, a standby's", STAYS, store_leader_cut_off),
     fault("A3", "600 ms of round trip between etcd's members for 20 s", LOSES, store_slow),
@@ -81,7 +89,13 @@ const fn fault(
     (may_lose, may_move): Limits,
     story: fn(&mut Scene) -> Result<()>,
 ) -> Fault {
-    Fault { id, title, may_lose, may_move, story }
+    Fault { id, title, may_lose, may_move, returns_by: Way::Clone, story }
+}
+
+impl Fault {
+    const fn by(self, hardest: Way) -> Fault {
+        Fault { returns_by: hardest, ..self }
+    }
 }
 
 fn kill(scene: &mut Scene, targets: &[Target]) -> Result<()> {
@@ -150,6 +164,45 @@ fn standby_death(scene: &mut Scene) -> Result<()> {
     scene.switch_on(standby)
 }
 
+fn standby_killed(scene: &mut Scene) -> Result<()> {
+    let standby = scene.other_than(scene.primary()?);
+    scene.signal(standby, &[Target::Postmaster], Signal::Kill)
+}
+
+fn standby_cut_off(scene: &mut Scene) -> Result<()> {
+    let standby = scene.other_than(scene.primary()?);
+    scene.place_store_leader(standby, false)?;
+    scene.isolate(standby)?;
+    scene.pass(10);
+    scene.heal()
+}
+
+fn wal_gone(scene: &mut Scene) -> Result<()> {
+    let primary = scene.primary()?;
+    let standby = scene.other_than(primary);
+    scene.place_store_leader(standby, false)?;
+    scene.switch_off(standby)?;
+    scene.recycle_wal(primary)?;
+    scene.switch_on(standby)
+}
+
+fn agent_stopped(scene: &mut Scene) -> Result<()> {
+    let primary = scene.primary()?;
+    scene.keep(primary, Service::Agent, false)?;
+    scene.signal(primary, &[Target::Agent], Signal::Terminate)?;
+    scene.pass(10);
+    scene.start(primary, Service::Agent)
+}
+
+fn host_shut_down(scene: &mut Scene) -> Result<()> {
+    let primary = scene.primary()?;
+    scene.shut_down(primary)?;
+    scene.pass(10);
+    scene.switch_on(primary)?;
+    scene.keep(primary, Service::Etcd, true)?;
+    scene.start(primary, Service::Agent)
+}
+
 fn store_leader_cut_off(scene: &mut Scene) -> Result<()> {
     let standby = scene.other_than(scene.primary()?);
     scene.place_store_leader(standby, true)?;
@@ -186,6 +239,9 @@ fn store_leader_frozen(scene: &mut Scene) -> Result<()> {
     scene.signal(leader, &[Target::Etcd], Signal::Continue)
 }
 
+/// How long a lease lasts; all labs use the default.
+const TTL: Duration = Duration::from_secs(5);
+
 fn store_down(scene: &mut Scene) -> Result<()> {
     for host in NODES {
         scene.keep(host, Service::Etcd, false)?;
@@ -193,7 +249,9 @@ fn store_down(scene: &mut Scene) -> Result<()> {
     for host in NODES {
         scene.signal(host, &[Target::Etcd], Signal::Kill)?;
     }
+    let down = Moment::now();
     scene.pass(20);
+    scene.expect_silence_after(down.plus(TTL));
     for host in NODES {
         scene.start(host, Service::Etcd)?;
     }

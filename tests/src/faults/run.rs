@@ -1,5 +1,7 @@
 //! Running one fault: wait for health, let it happen, wait for health again, judge.
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -10,6 +12,7 @@ use crate::client::{Ack, Clients, Missing, Seen};
 use crate::judge::{self, Loss, Outage, Overlap, Reign, TwoWriters};
 use crate::lab::Lab;
 use crate::network::Host;
+use crate::record::{Record, Way, kept_aside};
 use crate::time::Moment;
 
 /// What came of one fault.
@@ -31,6 +34,9 @@ pub struct Outcome {
     pub reigns: Vec<Reign>,
     /// Who did so at the same time.
     pub overlaps: Vec<Overlap>,
+    /// The hardest way each node has gone to follow anew.
+    #[serde(default)]
+    pub ways: Vec<(Host, Way)>,
     /// When all three nodes were streaming again, and written to, for good; `None` if they never were.
     pub healthy_at: Option<Moment>,
     /// Writes with unknown outcome.
@@ -83,6 +89,7 @@ pub fn run(lab: &Lab, fault: &Fault, watch: &mut dyn FnMut(&Clients)) -> Result<
         wait_healthy(&clients, Moment::now(), WARM_UP).context("before the fault")?;
     }
     let before = clients.nodes().primary();
+    let (record, aside) = (Record::from_now(&lab.name), kept_aside(&lab.name));
     let mut scene = Scene { lab, clients: &clients, marks: Vec::new(), problems: Vec::new() };
     let story = (fault.story)(&mut scene).with_context(|| format!("in the story of {}", fault.id));
     scene.repair()?;
@@ -105,6 +112,9 @@ pub fn run(lab: &Lab, fault: &Fault, watch: &mut dyn FnMut(&Clients)) -> Result<
     let limits = Fault { may_lose: fault.may_lose && !waits, ..*fault };
     let mut outcome = judge(fault, marks, seen, &missing, waits, end);
     problems.extend(problems_of(&limits, &outcome, before, after));
+    outcome.ways = record.ways();
+    problems.extend(wrong_ways(fault, &outcome.ways));
+    problems.extend(not_kept(&outcome.ways, &aside, &kept_aside(&lab.name)));
     outcome.problems = problems;
     Ok(outcome)
 }
@@ -170,6 +180,7 @@ fn judge(
         two_writers: judge::two_writers(&seen.acks, |ack| !waits || missing.contains(&ack.id)),
         overlaps: judge::overlaps(&reigns),
         reigns,
+        ways: Vec::new(),
         healthy_at,
         unknown: seen.unknown,
         problems: Vec::new(),
@@ -201,6 +212,26 @@ fn problems_of(fault: &Fault, outcome: &Outcome, before: Option<Host>, after: Op
     }
     problems
 }
+
+/// Nodes that went a harder way than they should have had to.
+fn wrong_ways(fault: &Fault, ways: &[(Host, Way)]) -> Vec<String> {
+    let (hardest, id) = (fault.returns_by, fault.id);
+    let harder = ways.iter().filter(|(_, way)| *way > hardest);
+    let say = |(host, way): &(Host, Way)| {
+        format!("{host} came back by {}; after {id}, {} is enough", way.word(), hardest.word())
+    };
+    harder.map(say).collect()
+}
+
+/// Nodes that were copied anew without keeping what they had.
+fn not_kept(ways: &[(Host, Way)], before: &Aside, after: &Aside) -> Vec<String> {
+    let kept = |host: &Host| after.difference(before).any(|(of, _)| of == host);
+    let lacking = ways.iter().filter(|(host, way)| *way == Way::Clone && !kept(host));
+    lacking.map(|(host, _)| format!("{host} was copied anew, but its old data is not kept aside")).collect()
+}
+
+/// Directories kept aside.
+type Aside = BTreeSet<(Host, OsString)>;
 
 /// A change of the primary, or a new promotion of the same one, where neither is needed.
 fn needless_move(outcome: &Outcome, before: Option<Host>, after: Option<Host>) -> Option<String> {
@@ -248,6 +279,24 @@ mod tests {
         assert_eq!(outcome("B5", acks.clone(), &Missing::from([2])), Vec::<String>::new());
         let lost = "1 acknowledged rows lost, where none may be";
         assert_eq!(outcome("C5", acks, &Missing::from([2])), [lost]);
+    }
+
+    #[test]
+    fn a_harder_way_than_needed_is_a_problem() {
+        let ways = [(Host(1), Way::Clone), (Host(2), Way::Stream)];
+        let expected = "h1 came back by clone; after B10, stream is enough";
+        assert_eq!(wrong_ways(&find("B10").expect("a fault"), &ways), [expected]);
+        assert_eq!(wrong_ways(&find("B6").expect("a fault"), &ways), Vec::<String>::new());
+    }
+
+    #[test]
+    fn old_data_must_be_kept_when_it_is_copied_anew() {
+        let kept = |names: &[&str]| names.iter().map(|name| (Host(1), OsString::from(name))).collect();
+        let (before, after): (Aside, Aside) = (kept(&["aside-1"]), kept(&["aside-1", "aside-2"]));
+        let ways = [(Host(1), Way::Clone), (Host(2), Way::Stream)];
+        assert_eq!(not_kept(&ways, &before, &after), Vec::<String>::new());
+        let expected = "h1 was copied anew, but its old data is not kept aside";
+        assert_eq!(not_kept(&ways, &before, &before), [expected]);
     }
 
     #[test]

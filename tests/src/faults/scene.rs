@@ -17,6 +17,18 @@ use crate::time::Moment;
 /// The ports of the store: for clients and between members.
 pub const STORE_PORTS: [u16; 2] = [2379, 2380];
 
+/// An agent that is asked to end does so within this time.
+const STOP_WITHIN: Duration = Duration::from_secs(10);
+
+/// How many WAL files a primary keeps for standbys, connected by a slot or not.
+const KEPT_SEGMENTS: &str = "select ceil(sum(greatest(setting::int, 0)) * 1048576.0 / \
+     (select setting::int from pg_settings where name = 'wal_segment_size'))::int \
+     from pg_settings where name in ('wal_keep_size', 'max_slot_wal_keep_size')";
+
+/// Standbys that lack more than one WAL file.
+const FOLLOWERS_BEHIND: &str = "select application_name from pg_stat_replication where application_name <> 'lab' \
+     and flush_lsn < pg_current_wal_lsn() - 16777216";
+
 /// Something that was done to the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mark {
@@ -133,6 +145,72 @@ impl Scene<'_> {
         self.lab.ask(Request::Power(host, true))?;
         self.mark_repair(at, format!("{host} started again"));
         Ok(())
+    }
+
+    /// Asks all processes of a host to end, waits until the agent has, and takes its power.
+    pub fn shut_down(&mut self, host: Host) -> Result<()> {
+        let at = self.lab.shut_down(host)?;
+        self.mark(at, format!("all processes of {host} asked to end"));
+        let end = Instant::now() + STOP_WITHIN;
+        let runs = |host| -> Result<bool> {
+            let status = self.lab.status()?;
+            Ok(status.hosts.iter().any(|status| status.host == host && status.agent.is_some()))
+        };
+        while runs(host)? {
+            if Instant::now() > end {
+                self.problems
+                    .push(format!("the agent of {host} didn't end within {} s", STOP_WITHIN.as_secs()));
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        self.lab.ask(Request::Power(host, false))?;
+        self.mark(Moment::now(), format!("{host} is down"));
+        Ok(())
+    }
+
+    /// Makes a primary write WAL and recycle it until what it writes now is gone.
+    pub fn recycle_wal(&mut self, primary: Host) -> Result<()> {
+        let ask = |statement: &str| self.clients.query(primary, statement);
+        let needed = ask("select pg_walfile_name(pg_current_wal_lsn())")?.pop().context("a WAL file")?;
+        let segments: u64 = ask(KEPT_SEGMENTS)?.pop().context("a setting")?.parse().context("a number")?;
+        for _ in 0..segments + 3 {
+            ask("select pg_logical_emit_message(false, 'lab', 'on'); select pg_switch_wal()")?;
+            self.wait_for_followers(primary)?;
+        }
+        ask("checkpoint")?;
+        let is_there = format!("select name from pg_ls_waldir() where name = '{needed}'");
+        if !ask(&is_there)?.is_empty() {
+            ask("select pg_drop_replication_slot(slot_name) from pg_replication_slots where not active")?;
+            ask("checkpoint")?;
+            self.mark(Moment::now(), format!("slots of absent members dropped on {primary}"));
+        }
+        if !ask(&is_there)?.is_empty() {
+            bail!("{primary} still has {needed}");
+        }
+        self.mark(Moment::now(), format!("{primary} has recycled {needed}"));
+        Ok(())
+    }
+
+    /// Waits until whoever streams from a primary has all but the last of its WAL, so that it won't need what is gone.
+    fn wait_for_followers(&self, primary: Host) -> Result<()> {
+        let end = Instant::now() + Duration::from_secs(20);
+        while !self.clients.query(primary, FOLLOWERS_BEHIND)?.is_empty() {
+            if Instant::now() > end {
+                bail!("a standby doesn't keep up with {primary}");
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    /// Nobody may have acknowledged anything between a moment and now.
+    pub fn expect_silence_after(&mut self, moment: Moment) {
+        let last = self.clients.look(|seen| seen.acks.iter().map(|ack| (ack.acked, ack.host)).max());
+        if let Some((at, host)) = last.filter(|(at, _)| *at > moment) {
+            let late = at.since(moment);
+            self.problems.push(format!("{host} acknowledged a row {late:.3} s after it had to be read-only"));
+        }
     }
 
     /// Cuts a host off from all others.
