@@ -246,7 +246,13 @@ fn repeat(lab: &Lab, fault: &Fault, times: usize, json: bool) -> Result<(Vec<Out
     for run in 1..=times {
         let name = if times > 1 { format!("{}-{run}", fault.id) } else { fault.id.to_string() };
         match once(lab, fault, &name, json) {
-            Ok(outcome) => outcomes.push(outcome),
+            Ok(outcome) => {
+                if outcome.healthy_at.is_none() {
+                    eprintln!("the cluster doesn't recover: it is made anew");
+                    faults::renew(lab)?;
+                }
+                outcomes.push(outcome);
+            }
             Err(error) => {
                 broken += 1;
                 eprintln!("{}: {error:#}", fault.id);

@@ -51,6 +51,8 @@ impl Session {
         let mut config = Config::new();
         config.host(host.address()).port(5432).user("postgres").dbname("postgres");
         config.application_name("lab").target_session_attrs(wanted);
+        // A standby refuses dozens of rows a second, and would log each of them.
+        config.options("-c log_min_messages=fatal");
         let (client, connection) = timeout(CONNECT_WITHIN, config.connect(NoTls)).await??;
         let background = tokio::spawn(async move { drop(connection.await) }).abort_handle();
         Ok(Session { host, client, insert: None, background })

@@ -7,7 +7,7 @@ mod scene;
 mod store;
 
 pub use catalogue::{ALL, Fault, QUICK, find};
-pub use run::{Outcome, prepare, run};
+pub use run::{Outcome, prepare, renew, run};
 pub(crate) use run::{SETTLED, wait_healthy};
 pub use scene::{Mark, STORE_PORTS, Scene};
 pub use store::Store;

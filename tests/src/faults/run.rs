@@ -76,6 +76,15 @@ pub fn prepare(lab: &Lab) -> Result<()> {
     wait_healthy(&clients, Moment::now(), Duration::ZERO).context("bring the cluster up")
 }
 
+/// Makes a cluster that doesn't recover anew, from nothing.
+pub fn renew(lab: &Lab) -> Result<()> {
+    let clients = Clients::start(lab)?;
+    let scene = Scene { lab, clients: &clients, marks: Vec::new(), problems: Vec::new() };
+    scene.repair()?;
+    super::catalogue::empty(&scene)?;
+    prepare(lab)
+}
+
 /// Runs a fault on a lab whose cluster is up. `watch` gets to see the clients before it begins.
 pub fn run(lab: &Lab, fault: &Fault, watch: &mut dyn FnMut(&Clients)) -> Result<Outcome> {
     let empty = fault.id == "C1";
