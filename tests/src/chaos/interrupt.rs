@@ -16,10 +16,11 @@ impl Interrupt {
         let interrupt = Interrupt::default();
         let same = interrupt.clone();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let _inside = runtime.enter();
-        let mut interrupts = signal(SignalKind::interrupt()).context("listen to SIGINT")?;
-        let mut terminations = signal(SignalKind::terminate()).context("listen to SIGTERM")?;
-        drop(_inside);
+        let (mut interrupts, mut terminations) = {
+            let _inside = runtime.enter();
+            let listen = |kind| signal(kind).context("listen to signals");
+            (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?)
+        };
         std::thread::spawn(move || {
             runtime.block_on(async {
                 loop {

@@ -56,6 +56,12 @@ pub const ALL: &[Fault] = &[
     fault("B10-cut", "a standby's host cut off for 10 s", STAYS, standby_cut_off).by(Way::Stream),
     fault("B11", "a standby away until the WAL it needs is gone", STAYS, wal_gone),
     fault("stop", "the primary's agent asked to end, away for 10 s", MOVES, agent_stopped).by(Way::Stream),
+    fault(
+        "stop-hung",
+        "all of the primary's PostgreSQL frozen, then the agent asked to end",
+        LOSES,
+        stopped_while_hung,
+    ),
     fault("shutdown", "the primary's host shut down for 10 s", MOVES, host_shut_down).by(Way::Stream),
     fault("A1", "etcd's leader frozen for 10 s", STAYS, store_leader_frozen),
     fault("A2", "etcd leader's host cut off for 10 s, a standby's", STAYS, store_leader_cut_off),
@@ -144,16 +150,33 @@ fn store_out_of_reach(scene: &mut Scene) -> Result<()> {
     scene.heal()
 }
 
+/// All of PostgreSQL.
+const POSTGRES: [Target; 3] = [Target::Postmaster, Target::Checkpointer, Target::Backends];
+
 fn postgres_frozen(scene: &mut Scene) -> Result<()> {
     let primary = scene.primary()?;
-    let all = [Target::Postmaster, Target::Checkpointer, Target::Backends];
-    scene.signal(primary, &all, Signal::Stop)?;
+    scene.signal(primary, &POSTGRES, Signal::Stop)?;
     scene.pass(15);
-    // Those that are gone by now need no thawing.
-    for target in all {
-        let _ = scene.lab.signal(primary, &[target], Signal::Continue);
-    }
+    thaw(scene, primary);
     Ok(())
+}
+
+/// Those that are gone by now need no thawing.
+fn thaw(scene: &Scene, host: Host) {
+    for target in POSTGRES {
+        let _ = scene.lab.signal(host, &[target], Signal::Continue);
+    }
+}
+
+fn stopped_while_hung(scene: &mut Scene) -> Result<()> {
+    let primary = scene.primary()?;
+    scene.signal(primary, &POSTGRES, Signal::Stop)?;
+    scene.pass(1);
+    scene.keep(primary, Service::Agent, false)?;
+    scene.signal(primary, &[Target::Agent], Signal::Terminate)?;
+    scene.pass(15);
+    thaw(scene, primary);
+    scene.start(primary, Service::Agent)
 }
 
 fn standby_death(scene: &mut Scene) -> Result<()> {
