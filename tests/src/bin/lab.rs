@@ -62,6 +62,9 @@ enum Act {
         /// What decides faults and moments; without it, one is drawn.
         #[arg(long)]
         seed: Option<u64>,
+        /// Keeps the logs of all hosts even if all went well.
+        #[arg(long)]
+        logs: bool,
     },
     /// Runs a program in the network of a host.
     Exec {
@@ -106,7 +109,7 @@ fn act(arguments: Arguments, words: &[String]) -> Result<bool> {
         Act::Up { bare } => up(&options, bare),
         Act::Status { json } => status(&options.name, json),
         Act::Fault { ids, times, json } => fault(&options, &ids, times, json),
-        Act::Chaos { minutes, seed } => chaos(&options, minutes, seed),
+        Act::Chaos { minutes, seed, logs } => chaos(&options, minutes, seed, logs),
         Act::Exec { host, command } => exec(&options.name, &host, &command),
         Act::Check => network::check::run(),
         Act::Down => down(&options.name),
@@ -164,7 +167,7 @@ fn list() -> Result<bool> {
     Ok(true)
 }
 
-fn chaos(options: &Options, minutes: u64, seed: Option<u64>) -> Result<bool> {
+fn chaos(options: &Options, minutes: u64, seed: Option<u64>, logs: bool) -> Result<bool> {
     let interrupt = Interrupt::listen()?;
     let seed = seed.unwrap_or_else(|| Moment::now().0 as u64 % 1_000_000);
     println!("seed {seed}");
@@ -175,7 +178,7 @@ fn chaos(options: &Options, minutes: u64, seed: Option<u64>) -> Result<bool> {
     let verdict = chaos::run(&lab, &asked, &interrupt, &mut say).inspect_err(|_| keep_logs(&lab, &name))?;
     let report = verdict.save(&place::reports(), &name)?;
     println!("\n{}the report is {}", verdict.text(), report.display());
-    if !verdict.passed() {
+    if logs || !verdict.passed() {
         keep_logs(&lab, &name);
     }
     Ok(verdict.passed())
