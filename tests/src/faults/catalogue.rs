@@ -32,6 +32,8 @@ pub struct Fault {
 pub const ALL: &[Fault] = &[
     fault("C1", "bootstrap from nothing to three streaming nodes", KEEPS, bootstrap),
     fault("C5", "switchover to a named standby", MOVES, switchover).by(Way::Stream),
+    fault("C5-cut", "the same, 1 s after the other standby was cut off", MOVES, switchover_beside_a_cut)
+        .by(Way::Stream),
     fault("B1", "kill -9 of the postmaster", MOVES, |scene| kill(scene, &[Target::Postmaster])),
     fault("B2", "kill -9 of the checkpointer", STAYS, |scene| kill(scene, &[Target::Checkpointer])),
     fault("B3", "kill -9 of the agent, restarted at once", STAYS, |scene| kill(scene, &[Target::Agent])),
@@ -285,6 +287,19 @@ fn switchover(scene: &mut Scene) -> Result<()> {
     let primary = scene.primary()?;
     let candidate = scene.other_than(primary);
     scene.switchover(primary, candidate)
+}
+
+/// The other standby can't confirm that it has received the end of the WAL, and nobody may wait for it.
+fn switchover_beside_a_cut(scene: &mut Scene) -> Result<()> {
+    let primary = scene.primary()?;
+    let candidate = scene.other_than(primary);
+    let third = NODES.into_iter().find(|host| ![primary, candidate].contains(host));
+    let third = third.expect("there are three nodes");
+    scene.place_store_leader(third, false)?;
+    scene.isolate(third)?;
+    scene.pass(1);
+    scene.switchover(primary, candidate)?;
+    scene.heal()
 }
 
 /// Takes away what the cluster has, before anybody writes or counts: a new one begins with timeline 1 again.
