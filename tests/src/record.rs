@@ -144,9 +144,9 @@ fn takings(host: Host, text: &str) -> Vec<Taking> {
 
 /// What shows that a node went a way: a part of a sentence.
 const SIGNS: [(&str, Way); 4] = [
-    (" copies anew", Way::Clone),
-    (" rewinds", Way::Rewind),
-    (" from the archive", Way::Archive),
+    ("copies anew", Way::Clone),
+    ("rewinds", Way::Rewind),
+    ("from the archive", Way::Archive),
     (" follows ", Way::Stream),
 ];
 

@@ -77,6 +77,7 @@ pub fn run(
     let mut verdict = Verdict {
         seed: options.seed,
         seconds: end.since(start),
+        interrupted: interrupt.has_come(),
         start,
         faults,
         checkpoints,

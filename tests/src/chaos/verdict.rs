@@ -54,6 +54,8 @@ pub struct Verdict {
     pub seed: u64,
     /// How long it took, in seconds.
     pub seconds: f64,
+    /// Whether somebody wanted an end before its time.
+    pub interrupted: bool,
     /// When it began.
     pub start: Moment,
     /// All faults.
@@ -165,7 +167,8 @@ impl Verdict {
         for problem in &self.problems {
             let _ = writeln!(out, "PROBLEM: {problem}");
         }
-        let _ = writeln!(out, "{}", if self.passed() { "PASSED" } else { "FAILED" });
+        let so_far = if self.interrupted { " so far" } else { "" };
+        let _ = writeln!(out, "{}{so_far}", if self.passed() { "PASSED" } else { "FAILED" });
         out
     }
 
@@ -225,5 +228,96 @@ impl Verdict {
         std::fs::write(&path, text + "\n").with_context(|| format!("write {}", path.display()))?;
         place::give_to_owner(directory);
         Ok(path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::judge::{Violation, outages};
+
+    fn verdict() -> Verdict {
+        let tail = Tail {
+            epoch: 2,
+            host: Host(1),
+            rows: 3,
+            from: Moment(5_000_000),
+            to: Moment(5_500_000),
+            positions: (100, 200),
+            lapse: Some(Taking { epoch: 3, host: Host(2), right: "listed".into() }),
+            holes: 0,
+        };
+        Verdict {
+            seed: 7,
+            seconds: 90.0,
+            interrupted: false,
+            start: Moment(1_000_000),
+            faults: Vec::new(),
+            checkpoints: vec![Checkpoint {
+                round: 1,
+                at: Moment(9),
+                healthy_after: 1.5,
+                acked: 9,
+                missing: 3,
+            }],
+            acked: 1_000,
+            lost: 3,
+            outages: vec![Gap { from: Moment(5_500_000), to: Some(Moment(8_000_000)) }],
+            tails: vec![tail],
+            takings: Vec::new(),
+            reports: Vec::new(),
+            two_writers: TwoWriters::default(),
+            overlaps: Vec::new(),
+            returns: vec![(Host(1), Way::Clone), (Host(3), Way::Stream)],
+            problems: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn the_tail_of_a_lapsed_reign_is_no_problem_unless_standbys_are_waited_for() {
+        assert_eq!(verdict().found(false), Vec::<String>::new());
+        assert_eq!(verdict().found(true), ["3 acknowledged rows lost, where none may be"]);
+        let text = verdict().text();
+        let tail = "epoch 2, h1: 3 rows over 0.50 s until 4.500 s; h2 was elected for epoch 3 after a lapse; no report";
+        for part in
+            [tail, "outages: 1 times, median 2.50 s", "returns: 1 by stream, 1 by clone", "\nPASSED\n"]
+        {
+            assert!(text.contains(part), "{part} is missing in\n{text}");
+        }
+    }
+
+    #[test]
+    fn what_must_not_be_is_found() {
+        let mut bad = verdict();
+        bad.tails[0].lapse = None;
+        bad.overlaps = vec![Overlap { older: Host(1), newer: Host(2), from: Moment(2), to: Moment(3) }];
+        let violation = Violation {
+            host: Host(1),
+            timeline: 1,
+            acked: Moment(3),
+            against: Host(2),
+            newer: 2,
+            since: Moment(2),
+            sent_after: true,
+        };
+        bad.two_writers = TwoWriters { instants: 1, seconds: 0.001, examples: vec![violation] };
+        bad.outages = outages(&[], Moment(0), Moment(5_000_000));
+        let found = bad.found(false);
+        let starts = ["two writers", "h1 and h2 both said primary", "3 rows lost", "nobody could write"];
+        assert_eq!(found.len(), starts.len(), "{found:?}");
+        assert!(found.iter().zip(starts).all(|(problem, start)| problem.starts_with(start)), "{found:?}");
+        bad.problems = found;
+        assert!(bad.text().contains("PROBLEM: two writers") && bad.text().contains("\nFAILED\n"));
+        assert_eq!(bad.json()["passed"], json!(false));
+    }
+
+    #[test]
+    fn losses_beyond_a_report_are_found() {
+        let mut reported = verdict();
+        let report = |range| Report { key: "h1".into(), epoch: Some(2), range, value: Value::Null };
+        reported.reports = vec![report(Some((50, 300)))];
+        assert_eq!(reported.found(false), Vec::<String>::new());
+        reported.reports = vec![report(Some((50, 150)))];
+        assert_eq!(reported.found(false), ["rows lost of epoch 2 lie beyond what was reported"]);
     }
 }
