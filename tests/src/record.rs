@@ -100,7 +100,8 @@ pub fn kept_aside(lab: &str) -> BTreeSet<(Host, OsString)> {
     let of_host = |host: Host| {
         let directory = place::of_lab(lab).join(host.to_string()).join("postgres");
         let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
-        let names = entries.map(|entry| entry.file_name());
+        let directories = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        let names = directories.map(|entry| entry.file_name());
         names.filter(|name| name.to_string_lossy().contains("aside")).map(move |name| (host, name))
     };
     NODES.into_iter().flat_map(of_host).collect()

@@ -124,7 +124,7 @@ impl Verdict {
         }
         problems.extend(self.tails.iter().filter_map(Tail::problem));
         for tail in self.tails.iter().filter(|tail| losses::covers(&self.reports, tail) == Some(false)) {
-            problems.push(format!("rows lost of epoch {} lie beyond what was reported", tail.epoch));
+            problems.push(format!("more rows of epoch {} are lost than were reported", tail.epoch));
         }
         if waits && self.lost > 0 {
             problems.push(format!("{} acknowledged rows lost, where none may be", self.lost));
@@ -314,10 +314,10 @@ mod tests {
     #[test]
     fn losses_beyond_a_report_are_found() {
         let mut reported = verdict();
-        let report = |range| Report { key: "h1".into(), epoch: Some(2), range, value: Value::Null };
-        reported.reports = vec![report(Some((50, 300)))];
+        let report = |to| Report { member: "h1".into(), from: (2, 50), to: (2, to), transactions: 3 };
+        reported.reports = vec![report(300)];
         assert_eq!(reported.found(false), Vec::<String>::new());
-        reported.reports = vec![report(Some((50, 150)))];
-        assert_eq!(reported.found(false), ["rows lost of epoch 2 lie beyond what was reported"]);
+        reported.reports = vec![report(150)];
+        assert_eq!(reported.found(false), ["more rows of epoch 2 are lost than were reported"]);
     }
 }
