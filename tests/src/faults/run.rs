@@ -121,9 +121,11 @@ pub fn run(lab: &Lab, fault: &Fault, watch: &mut dyn FnMut(&Clients)) -> Result<
     let limits = Fault { may_lose: fault.may_lose && !waits, ..*fault };
     let mut outcome = judge(fault, marks, seen, &missing, waits, end);
     problems.extend(problems_of(&limits, &outcome, before, after));
-    outcome.ways = record.ways();
-    problems.extend(wrong_ways(fault, &outcome.ways));
-    problems.extend(not_kept(&outcome.ways, &aside, &kept_aside(&lab.name)));
+    let ways = record.ways();
+    problems.extend(wrong_ways(fault, &ways));
+    problems.extend(not_kept(&ways, &aside, &kept_aside(&lab.name)));
+    // Who set out but never arrived has gone no way.
+    outcome.ways = if outcome.healthy_at.is_some() { ways } else { Vec::new() };
     outcome.problems = problems;
     Ok(outcome)
 }
