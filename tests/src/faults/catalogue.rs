@@ -24,6 +24,8 @@ pub struct Fault {
     pub may_move: bool,
     /// The hardest way by which a node may have to come back.
     pub returns_by: Way,
+    /// Whether no writer may notice.
+    pub seamless: bool,
     /// The story. Its first mark is the moment of the fault.
     pub story: fn(&mut Scene) -> Result<()>,
 }
@@ -32,11 +34,17 @@ pub struct Fault {
 pub const ALL: &[Fault] = &[
     fault("C1", "bootstrap from nothing to three streaming nodes", KEEPS, bootstrap),
     fault("C5", "switchover to a named standby", MOVES, switchover).by(Way::Stream),
-    fault("C5-cut", "the same, 1 s after the other standby was cut off", MOVES, switchover_beside_a_cut)
-        .by(Way::Stream),
+    fault(
+        "C5-cut",
+        "switchover to a standby, 1 s after the other was cut off",
+        MOVES,
+        switchover_beside_a_cut,
+    )
+    .by(Way::Stream),
     fault("B1", "kill -9 of the postmaster", MOVES, |scene| kill(scene, &[Target::Postmaster])),
     fault("B2", "kill -9 of the checkpointer", STAYS, |scene| kill(scene, &[Target::Checkpointer])),
-    fault("B3", "kill -9 of the agent, restarted at once", STAYS, |scene| kill(scene, &[Target::Agent])),
+    fault("B3", "kill -9 of the agent, restarted at once", STAYS, |scene| kill(scene, &[Target::Agent]))
+        .unnoticed(),
     fault("B3-away", "kill -9 of the agent, away for 20 s", LOSES, agent_away),
     fault("B4", "agent frozen for 15 s", LOSES, agent_frozen),
     fault("guard", "kill -9 of the guard", LOSES, |scene| kill(scene, &[Target::Guard])),
@@ -53,9 +61,9 @@ pub const ALL: &[Fault] = &[
     }),
     fault("B7", "primary's host cut off from etcd alone for 15 s", LOSES, store_out_of_reach),
     fault("B8", "all of the primary's PostgreSQL frozen for 15 s", LOSES, postgres_frozen),
-    fault("B10", "a standby's host lost for 10 s", STAYS, standby_death).by(Way::Stream),
-    fault("B10-kill", "kill -9 of a standby's postmaster", STAYS, standby_killed).by(Way::Stream),
-    fault("B10-cut", "a standby's host cut off for 10 s", STAYS, standby_cut_off).by(Way::Stream),
+    fault("B10", "a standby's host lost for 10 s", STAYS, standby_death).by(Way::Stream).unnoticed(),
+    fault("B10-kill", "kill -9 of a standby's postmaster", STAYS, standby_killed).by(Way::Stream).unnoticed(),
+    fault("B10-cut", "a standby's host cut off for 10 s", STAYS, standby_cut_off).by(Way::Stream).unnoticed(),
     fault("B11", "a standby away until the WAL it needs is gone", STAYS, wal_gone),
     fault("stop", "the primary's agent asked to end, away for 10 s", MOVES, agent_stopped).by(Way::Stream),
     fault(
@@ -65,7 +73,7 @@ pub const ALL: &[Fault] = &[
         stopped_while_hung,
     ),
     fault("shutdown", "the primary's host shut down for 10 s", MOVES, host_shut_down).by(Way::Stream),
-    fault("A1", "etcd's leader frozen for 10 s", STAYS, store_leader_frozen),
+    fault("A1", "etcd's leader frozen for 10 s", STAYS, store_leader_frozen).unnoticed(),
     fault("A2", "etcd leader's host cut off for 10 s, a standby's", STAYS, store_leader_cut_off),
     fault("A3", "600 ms of round trip between etcd's members for 20 s", LOSES, store_slow),
     fault("A4", "primary's host down 1.5 s, up 1.5 s, five times", LOSES, flapping),
@@ -97,12 +105,16 @@ const fn fault(
     (may_lose, may_move): Limits,
     story: fn(&mut Scene) -> Result<()>,
 ) -> Fault {
-    Fault { id, title, may_lose, may_move, returns_by: Way::Clone, story }
+    Fault { id, title, may_lose, may_move, returns_by: Way::Clone, seamless: false, story }
 }
 
 impl Fault {
     const fn by(self, hardest: Way) -> Fault {
         Fault { returns_by: hardest, ..self }
+    }
+
+    const fn unnoticed(self) -> Fault {
+        Fault { seamless: true, ..self }
     }
 }
 
@@ -264,9 +276,6 @@ fn store_leader_frozen(scene: &mut Scene) -> Result<()> {
     scene.signal(leader, &[Target::Etcd], Signal::Continue)
 }
 
-/// How long a lease lasts; all labs use the default.
-const TTL: Duration = Duration::from_secs(5);
-
 fn store_down(scene: &mut Scene) -> Result<()> {
     for host in NODES {
         scene.keep(host, Service::Etcd, false)?;
@@ -276,7 +285,7 @@ fn store_down(scene: &mut Scene) -> Result<()> {
     }
     let down = Moment::now();
     scene.pass(20);
-    scene.expect_silence_after(down.plus(TTL));
+    scene.expect_silence_after(down.plus(scene.lease()?));
     for host in NODES {
         scene.start(host, Service::Etcd)?;
     }

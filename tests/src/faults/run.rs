@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Fault, HEALTHY_WITHIN, Mark, Scene};
 use crate::client::{Ack, Clients, Missing, Seen};
-use crate::judge::{self, Loss, Outage, Overlap, Reign, TwoWriters};
+use crate::judge::{self, Loss, NOTICED, Outage, Overlap, Reign, TwoWriters};
 use crate::lab::Lab;
 use crate::network::Host;
 use crate::record::{Record, Way, kept_aside};
@@ -218,6 +218,12 @@ fn problems_of(fault: &Fault, outcome: &Outcome, before: Option<Host>, after: Op
     if outcome.outage.longest.to.is_none() {
         problems.push("nobody could write any more".into());
     }
+    if let Some(seconds) = outcome.outage.longest.seconds()
+        && fault.seamless
+        && seconds > NOTICED
+    {
+        problems.push(format!("nobody could write for {seconds:.2} s, where nobody may notice"));
+    }
     if !fault.may_move {
         problems.extend(needless_move(outcome, before, after));
     }
@@ -293,6 +299,19 @@ mod tests {
     }
 
     #[test]
+    fn what_nobody_may_notice_must_not_stop_writers() {
+        let acks = |last| vec![ack(1, 1, 1), ack(2, 1, 1), ack(last, 1, 1), ack(10_000, 1, 1)];
+        let seen = |id, last| {
+            let fault = find(id).expect("a fault");
+            let seen = Seen { acks: acks(last), ..Seen::default() };
+            let marks = vec![Mark { at: Moment(1_000), what: "fault".into(), repair: false }];
+            let outcome = judge(&fault, marks, seen, &Missing::new(), false, Moment(10_000_000));
+            problems_of(&fault, &outcome, None, None).len()
+        };
+        assert_eq!((seen("A1", 9_400), seen("B2", 9_400)), (1, 0));
+    }
+
+    #[test]
     fn a_harder_way_than_needed_is_a_problem() {
         let ways = [(Host(1), Way::Clone), (Host(2), Way::Stream)];
         let expected = "h1 came back by clone; after B10, stream is enough";
@@ -312,7 +331,7 @@ mod tests {
 
     #[test]
     fn two_writers_and_a_needless_move_are_always_named() {
-        let problems = outcome("B3", vec![ack(1, 1, 1), ack(3, 2, 2), ack(4, 1, 1)], &Missing::new());
+        let problems = outcome("B2", vec![ack(1, 1, 1), ack(3, 2, 2), ack(4, 1, 1)], &Missing::new());
         let moved = "the primary moved from h1 to h2 without need";
         assert_eq!(problems, ["two writers: 1 acknowledgements over 0.001 s", moved]);
     }

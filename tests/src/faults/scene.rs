@@ -20,6 +20,9 @@ pub const STORE_PORTS: [u16; 2] = [2379, 2380];
 /// An agent that is asked to end does so within this time.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
 
+/// Seconds of a lease, unless a lab sets something else.
+const TTL_DEFAULT: u64 = 5;
+
 /// How many WAL files a primary keeps for standbys, connected by a slot or not.
 const KEPT_SEGMENTS: &str = "select ceil(sum(greatest(setting::int, 0)) * 1048576.0 / \
      (select setting::int from pg_settings where name = 'wal_segment_size'))::int \
@@ -202,6 +205,13 @@ impl Scene<'_> {
             std::thread::sleep(Duration::from_millis(20));
         }
         Ok(())
+    }
+
+    /// How long a lease lasts.
+    pub fn lease(&self) -> Result<Duration> {
+        let dynamic = self.lab.status()?.dynamic;
+        let set = dynamic.iter().find(|(key, _)| key == "ttl").map(|(_, value)| value.parse());
+        Ok(Duration::from_secs(set.transpose().context("the ttl of this lab")?.unwrap_or(TTL_DEFAULT)))
     }
 
     /// Nobody may have acknowledged anything between a moment and now.

@@ -7,7 +7,7 @@ mod tails;
 mod writers;
 
 pub use loss::{Loss, loss};
-pub use outage::{Gap, Outage, outage, outages, silent_until};
+pub use outage::{Gap, NOTICED, Outage, outage, outages, silent_until};
 pub use primaries::{Overlap, Reign, overlaps, reigns, unhealthy_since};
 pub use tails::{Tail, Taking, tails};
 pub use writers::{TwoWriters, Violation, two_writers};

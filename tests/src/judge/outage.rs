@@ -75,7 +75,7 @@ pub fn silent_until(acks: &[Ack], fault: Moment) -> Option<Moment> {
 const SILENCE: f64 = 1.0;
 
 /// A time without an acknowledgement that counts as an outage, in seconds.
-const NOTICED: f64 = 0.5;
+pub const NOTICED: f64 = 0.5;
 
 #[cfg(test)]
 mod tests {
