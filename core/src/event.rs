@@ -36,6 +36,7 @@ pub enum Event {
     NotContained { epoch: Epoch, position: Position, left: Option<Position> },
     Rewinds { to: Name, left: Position, position: Position },
     Rewound { epoch: Epoch },
+    Starved { source: Name, position: Position },
     Failed { op: Op, why: Failure },
     Froze { why: Frozen },
     Stopped,
@@ -208,6 +209,11 @@ impl fmt::Display for Event {
             Event::Rewinds { to, left, position } => {
                 write!(f, "its data at {position} left the history of {to} at {left}: rewinds it")
             }
+            Event::Starved { source, position } => write!(
+                f,
+                "the WAL that follows {position} is gone at {source} and in the archive: moves the data aside and \
+                 copies anew"
+            ),
             Event::Rewound { epoch } => write!(f, "its data is part of the history of epoch {epoch} again"),
             Event::Failed { op, why } => write!(f, "could not {op}: {why}"),
             Event::Froze { why } => write!(f, "needs an operator: {why}"),

@@ -40,6 +40,8 @@ pub enum Instance {
         /// It takes connections: all of its own WAL is replayed, and it is consistent. Before that it can follow a
         /// source, but neither be promoted nor prove that its sources are closed.
         ready: bool,
+        /// Its source has no more the WAL that it needs next, nor has the archive.
+        starved: bool,
     },
     /// Running and able to acknowledge commits.
     Primary {

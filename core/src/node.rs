@@ -53,6 +53,8 @@ pub struct Node {
     pub(crate) role: Role,
     /// The copy that could not be rewound: another try wouldn't do better.
     pub(crate) beyond_rewinding: CopyId,
+    /// The copy that lacks WAL which the holder of this reign has no more.
+    pub(crate) starved: Option<(CopyId, Epoch)>,
     /// A reason to do nothing any more.
     pub(crate) frozen: Option<Frozen>,
     pub(crate) pending: Option<Pending>,
@@ -144,6 +146,7 @@ impl Node {
             order_again: Time(0),
             role: Role::Starting,
             beyond_rewinding: CopyId(0),
+            starved: None,
             frozen: None,
             pending: None,
             exiting: false,
@@ -467,11 +470,11 @@ impl Node {
 
     fn send_order(&mut self, out: &mut Out, op: Op) {
         let patience = match &op {
-            Op::Clone(_) | Op::Rewind(_) | Op::Initdb => self.config.clone_patience,
+            // As long as they make progress.
+            Op::Clone(_) | Op::Rewind(_) | Op::Initdb | Op::StartStandby => self.config.clone_patience,
             Op::Kill => self.config.stop_budget + self.config.stop_budget,
             Op::Look
             | Op::SetAside
-            | Op::StartStandby
             | Op::StartInPlace
             | Op::Follow(_)
             | Op::CloseSources

@@ -44,6 +44,9 @@ impl Node {
 
     /// The processes died. This node still has the lease, so it may start them again on the same timeline.
     fn restart_in_place(&mut self, out: &mut Out) {
+        if self.exiting {
+            return self.leave(out, Why::Exit);
+        }
         let Role::Primary(reigning) = &mut self.role else { return };
         if reigning.restarts >= self.config.restarts_max {
             out.tell(Event::PrimaryGivenUp);

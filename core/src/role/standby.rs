@@ -51,6 +51,8 @@ impl Node {
         }
         if self.is_contained(data) == Some(false) || self.is_of_another_bootstrap() {
             self.mend(out, data);
+        } else if self.is_starved() {
+            self.order(out, Op::SetAside);
         } else if !self.is_promoted_by_hand() {
             // Its WAL may look like that of an elected reign, and others would take it: it stays down until it is
             // known to be superfluous, or a person decides.
@@ -71,6 +73,7 @@ impl Node {
             return None;
         }
         match self.is_contained(&data) {
+            Some(true) if self.starves(out, &data, source.as_ref()) => {}
             Some(true) => self.follow(out, source),
             Some(false) if self.lane.is_none() => self.order(out, Op::Stop),
             Some(false) | None => {}
@@ -125,6 +128,25 @@ impl Node {
     fn may_be_rewound(&self) -> bool {
         let hopeless = self.beyond_rewinding == self.saved.copy;
         self.config.rewind && !hopeless && lineage::tells_apart(&self.view, &self.saved)
+    }
+
+    /// Stops a copy that waits for WAL which nobody can give it any more, and remembers that it does.
+    fn starves(&mut self, out: &mut Out, data: &Data, source: Option<&(Name, Epoch)>) -> bool {
+        let Instance::Standby { starved: true, .. } = self.instance else { return false };
+        let (Some(source), Some(reign)) = (source, self.view.reign.as_ref()) else { return false };
+        if *source != (reign.holder.clone(), reign.epoch) || self.lane.is_some() || out.now < self.order_again {
+            return false;
+        }
+        self.starved = Some((self.saved.copy, reign.epoch));
+        out.tell(Event::Starved { source: source.0.clone(), position: data.position });
+        self.order(out, Op::Stop);
+        true
+    }
+
+    /// Another holder may have what this one lacks.
+    fn is_starved(&self) -> bool {
+        let reign = self.view.reign.as_ref().filter(|_| self.source().is_some());
+        reign.is_some_and(|reign| self.starved == Some((self.saved.copy, reign.epoch)))
     }
 
     /// Where this copy leaves the history of the present reign, if it does.

@@ -118,7 +118,7 @@ fn wal_of_a_lower_reign_than_was_ever_seen_is_not_taken() {
 fn a_source_that_isnt_the_present_holder_is_changed() {
     let follows = |source: Option<(&str, u32)>| {
         let source = source.map(|(name, epoch)| (name.into(), Epoch(epoch)));
-        let standby = Instance::Standby { data: data(at(2, 150)), source, streaming: true, ready: true };
+        let standby = Instance::Standby { data: data(at(2, 150)), source, streaming: true, ready: true, starved: false };
         looked(saved("b", &[1, 2]), reign_of_a(2), standby).op().is_some()
     };
     assert!(!follows(Some(("a", 2))));
@@ -169,6 +169,7 @@ fn a_timeline_is_not_learnt_from_a_view_that_may_be_old() {
         source: Some(("a".into(), Epoch(2))),
         streaming: true,
         ready: true,
+        starved: false,
     });
     assert_eq!(b.node.saved(), &saved("b", &[1, 2]));
     let read = b.read();
@@ -351,7 +352,7 @@ fn a_directory_made_for_a_bootstrap_that_another_won_is_moved_aside() {
     assert_eq!(kept.op(), Some(&Op::StartStandby), "the one that won isn't");
 
     let Instance::Stopped { data, .. } = of_another_cluster(at(1, 50)) else { unreachable!() };
-    let running = Instance::Standby { data, source: None, streaming: false, ready: true };
+    let running = Instance::Standby { data, source: None, streaming: false, ready: true, starved: false };
     assert_eq!(looked(made, reign_of_a(2), running).op(), Some(&Op::Stop), "stopped first");
     let without_copy = looked(Saved::default(), reign_of_a(2), of_another_cluster(at(1, 50)));
     assert_eq!(without_copy.role(), "frozen", "nobody knows who made it");

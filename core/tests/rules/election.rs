@@ -412,7 +412,7 @@ fn after_a_release_the_position_is_read_before_anything_is_concluded_from_it() {
 /// `b` still streams from `a`, as far as this.
 fn at_position(position: Position) -> Instance {
     let source = Some(("a".into(), Epoch(2)));
-    Instance::Standby { data: data(position), source, streaming: true, ready: true }
+    Instance::Standby { data: data(position), source, streaming: true, ready: true, starved: false }
 }
 
 /// When it is `b`'s turn, at this position, after the release.

@@ -69,7 +69,7 @@ pub fn stopped(position: Position) -> Instance {
 
 /// A PostgreSQL in recovery without a source of WAL.
 pub fn in_recovery(position: Position) -> Instance {
-    Instance::Standby { data: data(position), source: None, streaming: false, ready: true }
+    Instance::Standby { data: data(position), source: None, streaming: false, ready: true, starved: false }
 }
 
 /// A writable PostgreSQL, with those that stream from it and how far they are.
@@ -554,12 +554,12 @@ fn after(before: &Instance, order: &Order, store: &View) -> Instance {
         }
         Op::SetAside => Instance::Absent,
         Op::StartStandby | Op::CloseSources => {
-            Instance::Standby { data: known(), source: None, streaming: false, ready: true }
+            Instance::Standby { data: known(), source: None, streaming: false, ready: true, starved: false }
         }
         Op::StartInPlace => primary(known()),
         Op::Follow(name) => {
             let source = Some((name.clone(), order.epoch));
-            Instance::Standby { data: known(), source, streaming: true, ready: true }
+            Instance::Standby { data: known(), source, streaming: true, ready: true, starved: false }
         }
         Op::Promote => primary(promoted(known(), order.epoch)),
         Op::Settle => settled(before.clone()),

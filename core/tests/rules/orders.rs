@@ -13,8 +13,8 @@ fn an_order_says_by_when_it_has_to_begin_and_to_end_and_what_to_keep_beside_the_
     let order = primacy_core::instance::Order {
         op: Op::StartStandby,
         epoch: Epoch(2),
-        start_by: b.now + secs(60),
-        until: b.now + secs(60),
+        start_by: b.now + secs(24 * 3_600),
+        until: b.now + secs(24 * 3_600),
         saved: saved("b", &[1, 2]),
         left: None,
     };

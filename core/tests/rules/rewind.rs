@@ -177,9 +177,9 @@ fn a_restart_in_place_is_settled_anew() {
 fn a_standby_that_takes_no_connections_yet_follows_but_does_not_stand() {
     let standby = |ready| {
         let source = Some(("a".into(), Epoch(2)));
-        Instance::Standby { data: data(at(2, 200)), source, streaming: false, ready }
+        Instance::Standby { data: data(at(2, 200)), source, streaming: false, ready, starved: false }
     };
-    let unready = Instance::Standby { data: data(at(2, 150)), source: None, streaming: false, ready: false };
+    let unready = Instance::Standby { data: data(at(2, 150)), source: None, streaming: false, ready: false, starved: false };
     let mut b = Host::looked(config("b"), saved("b", &[1, 2]), reign_of_a(2), unready);
     assert_eq!(b.order().order.op, Op::Follow("a".into()));
 
@@ -188,4 +188,40 @@ fn a_standby_that_takes_no_connections_yet_follows_but_does_not_stand() {
     assert_eq!(b.node.deadline(b.now), None, "no election to wait for");
     b.sees(standby(true));
     assert!(b.node.deadline(b.now).is_some());
+}
+
+#[test]
+fn a_copy_whose_next_wal_is_gone_everywhere_is_made_anew() {
+    let starved = |source: (&str, u32)| {
+        let source = Some((source.0.into(), Epoch(source.1)));
+        Instance::Standby { data: data(at(2, 150)), source, streaming: false, ready: true, starved: true }
+    };
+    let mut b = Host::standby();
+    b.sees(starved(("a", 2)));
+    assert_eq!(b.told(), [Event::Starved { source: "a".into(), position: at(2, 150) }]);
+    let stop = b.order();
+    assert_eq!(stop.order.op, Op::Stop);
+    b.done(&stop);
+    let aside = b.order();
+    assert_eq!((&aside.order.op, aside.order.left), (&Op::SetAside, None), "nothing is lost with it");
+    b.done(&aside);
+    assert_eq!(b.op(), Some(&Op::Clone("a".into())));
+
+    let mut b = Host::standby();
+    b.sees(starved(("c", 1)));
+    assert_eq!(b.op(), Some(&Op::Follow("a".into())), "another source may have it");
+}
+
+#[test]
+fn what_one_holder_lacks_the_next_may_have() {
+    let mut b = Host::standby();
+    let (data, source) = (data(at(2, 150)), Some(("a".into(), Epoch(2))));
+    b.sees(Instance::Standby { data, source, streaming: false, ready: true, starved: true });
+    let stop = b.order();
+    b.news([
+        Record::Reign(reign(3, "c")),
+        Record::Epoch(epoch_record(3, "c", Some(fork_of(3)))),
+    ]);
+    b.done(&stop);
+    assert_eq!(b.op(), Some(&Op::StartStandby));
 }

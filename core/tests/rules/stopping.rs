@@ -231,3 +231,15 @@ fn a_frozen_member_kills_what_is_writable() {
     b.sees(writable(at(2, 200), &[]));
     assert_eq!(b.op(), Some(&Op::Kill));
 }
+
+#[test]
+fn a_primary_that_dies_while_its_agent_is_to_stop_is_not_started_again() {
+    let mut a = Host::primary();
+    a.command(Command::Shutdown);
+    let checkpoint = a.order();
+    a.postgres = Instance::Stopped { data: data(at(2, 200)), clean: false, signal: false };
+    a.failed(&checkpoint, Failure::TimedOut);
+    a.settle();
+    assert_eq!(a.store.reign.as_ref().and_then(|reign| reign.released.clone()).map(|left| left.end), Some(None));
+    assert!(a.exited);
+}
