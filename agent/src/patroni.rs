@@ -316,7 +316,13 @@ mod tests {
         };
         assert_eq!(history(&view, &contents), contents.history, "there are no records yet");
         for (epoch, fork) in forks {
-            let record = EpochRecord { epoch: Epoch(epoch), holder: "b".into(), nonce: Nonce(9), fork };
+            let record = EpochRecord {
+                epoch: Epoch(epoch),
+                holder: "b".into(),
+                nonce: Nonce(9),
+                fork,
+                checkpointed: true,
+            };
             view.put(Record::Epoch(record), Revision(1));
         }
         let expected = [json!([1, 100, PROMOTED, "then", "b"]), json!([2, 200, PROMOTED, "", "b"])];

@@ -51,6 +51,8 @@ fn is_warning(event: &Event) -> bool {
         | Event::WrongTimeline { .. }
         | Event::SwitchoverRefused { .. }
         | Event::NotContained { .. }
+        | Event::Rewinds { .. }
+        | Event::Starved { .. }
         | Event::Failed { .. }
         | Event::Froze { .. } => true,
         Event::ClaimedBootstrap
@@ -64,6 +66,7 @@ fn is_warning(event: &Event) -> bool {
         | Event::Resumed { .. }
         | Event::Leads { .. }
         | Event::Follows { .. }
+        | Event::Rewound { .. }
         | Event::HandsOver { .. }
         | Event::Released { .. }
         | Event::Stopped => false,

@@ -68,6 +68,7 @@ pub enum What {
     StoreDown,
     WatchBreaks(HostId),
     LeaderKeyGone,
+    WalRecycled,
     Switchover(HostId, Option<HostId>),
     AgentStops(HostId),
     PromotedByHand(HostId),
@@ -170,6 +171,7 @@ fn what() -> impl Strategy<Value = What> {
         3 => Just(What::StoreDown),
         2 => host().prop_map(What::WatchBreaks),
         3 => Just(What::LeaderKeyGone),
+        3 => Just(What::WalRecycled),
         5 => (host(), prop::option::of(host())).prop_map(|(at, to)| What::Switchover(at, to)),
         2 => host().prop_map(What::AgentStops),
         1 => host().prop_map(What::PromotedByHand),
@@ -198,6 +200,7 @@ impl What {
             What::StoreDown => vec![Fault::StoreDown],
             What::WatchBreaks(h) => vec![Fault::WatchBreaks(h)],
             What::LeaderKeyGone => vec![Fault::LeaderKeyGone],
+            What::WalRecycled => vec![Fault::WalRecycled],
             What::Switchover(..) | What::AgentStops(_) => vec![],
             What::PromotedByHand(h) => vec![Fault::PromotedByHand(h)],
         }
@@ -226,6 +229,7 @@ impl What {
             | What::GuardDies(_)
             | What::WatchBreaks(_)
             | What::LeaderKeyGone
+            | What::WalRecycled
             | What::Switchover(..)
             | What::PromotedByHand(_) => vec![],
         }
@@ -250,6 +254,7 @@ impl What {
             What::StoreDown => "store down",
             What::WatchBreaks(_) => "watch breaks",
             What::LeaderKeyGone => "leader key gone",
+            What::WalRecycled => "WAL recycled",
             What::Switchover(..) => "switchover",
             What::AgentStops(_) => "agent stops in order",
             What::PromotedByHand(_) => "promoted by hand",
@@ -281,7 +286,7 @@ impl fmt::Display for Trouble {
                 write!(f, " asked of {}", name(at))?;
                 to.map_or(Ok(()), |to| write!(f, ", to {}", name(to)))?;
             }
-            What::StoreDown | What::LeaderKeyGone => {}
+            What::StoreDown | What::LeaderKeyGone | What::WalRecycled => {}
             What::AgentDies(h)
             | What::AgentDiesAfterOrder(h)
             | What::AgentDiesRewinding(h)

@@ -479,6 +479,7 @@ pub fn word(event: &primacy_core::Event) -> &'static str {
         E::NotContained { .. } => "moved aside",
         E::Rewinds { .. } => "rewind begun",
         E::Rewound { .. } => "rewound",
+        E::Starved { .. } => "WAL gone",
         E::Failed { .. } => "order failed",
         E::Froze { .. } => "froze",
         E::Stopped => "stopped",

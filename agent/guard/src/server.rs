@@ -53,6 +53,7 @@ pub fn run(options: &Options) -> io::Result<()> {
     let locked = MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT;
     prefer("its memory kept from being swapped", rustix::mm::mlockall(locked));
     prefer("to be killed last when memory is short", std::fs::write("/proc/self/oom_score_adj", "-900"));
+    outlive_a_shutdown();
     let lock = lock(&options.run_dir)?;
     let mut guard = Guard::new(options, lock)?;
     let mut alone_since = now_us();
@@ -63,6 +64,19 @@ pub fn run(options: &Options) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// When a host goes down, or a service manager ends all that it started, everybody is asked to end at once. The agent
+/// then stops PostgreSQL in order and hands over, and the guard is needed until nothing is left to watch over.
+///
+/// Handlers that do nothing, as signals that are ignored would stay so in PostgreSQL.
+fn outlive_a_shutdown() {
+    extern "C" fn heard(_: libc::c_int) {}
+    let handler = heard as extern "C" fn(libc::c_int);
+    for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
+        // SAFETY: the handler touches nothing.
+        unsafe { libc::signal(signal, handler as libc::sighandler_t) };
+    }
 }
 
 /// What the guard can do without, but says so.

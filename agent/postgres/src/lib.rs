@@ -181,6 +181,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the server said that it takes no connections yet.
+    pub fn is_starting(&self) -> bool {
+        matches!(self, Error::Sql { state: Some(state), .. } if state == "57P03")
+    }
+
     pub(crate) fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Error {
         let what = what.into();
         move |why| Error::Io { what, why }

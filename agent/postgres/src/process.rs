@@ -24,7 +24,7 @@ const KNOCK: Duration = Duration::from_secs(2);
 const APART: Duration = Duration::from_millis(100);
 /// For so long may walsenders send the shutdown checkpoint, and the archiver archive, once it is written. They end by
 /// themselves then. A receiver, or an archive, that takes longer is waited for by nobody (hazard D10).
-const GRACE: Duration = Duration::from_secs(3);
+const GRACE: Duration = Duration::from_secs(1);
 
 /// So far above its own timeline may a promotion go: each one between costs a file, and a forged record may name
 /// billions.

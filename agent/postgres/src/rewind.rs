@@ -44,8 +44,8 @@ impl Postgres {
         leftovers::kill_tools(&self.settings.wal_dir().join(FETCHED), by).await
     }
 
-    /// Brings the data directory back to the history of a primary, to be started as a standby. PostgreSQL is down, in
-    /// whatever way it went down.
+    /// Brings the data directory back to the history of a primary that writes this timeline, to be started as a standby.
+    /// PostgreSQL is down, in whatever way it went down.
     ///
     /// Afterwards nothing describes this copy of the data: the identity is to be set anew. WAL that wasn't archived yet
     /// is kept in the folder that [`Postgres::unarchived_dir`] names.
@@ -53,7 +53,7 @@ impl Postgres {
     /// # Errors
     /// [`Error::Unrewindable`] says that only another copy helps. After any other error the data are still its own, at
     /// most recovered to their end, and it can be tried again. If this is dropped, or its process dies, nobody knows.
-    pub async fn rewind(&self, source: &Upstream, by: Instant) -> Result<(), Error> {
+    pub async fn rewind(&self, source: &Upstream, timeline: u32, by: Instant) -> Result<(), Error> {
         self.end_leftovers(by).await?;
         if self.postmaster().is_some() {
             return Err(Error::Unfit("PostgreSQL runs".to_owned()));
@@ -71,6 +71,10 @@ impl Postgres {
         }
         // Recovery may have taken long.
         let before = settings.ask_source(source, &control, by).await?;
+        if before.timeline != timeline {
+            let other = format!("the source is on timeline {} instead of {timeline}", before.timeline);
+            return Err(Error::Unfit(other));
+        }
         if before.timeline == control.checkpoint.timeline {
             let same = format!("its source is on timeline {}, too", control.checkpoint.timeline);
             return Err(Error::Unrewindable(same));

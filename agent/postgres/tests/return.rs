@@ -55,7 +55,7 @@ fn a_crashed_primary_comes_back_and_nothing_of_the_source_s_own_comes_with_it() 
             // It is written to all the time.
             let busy = "DO $$ BEGIN FOR i IN 1..100000 LOOP UPDATE t SET held = 'won' WHERE n = 3; COMMIT; END LOOP; END $$";
             let mut busy = b.psql(busy).stderr(Stdio::null()).spawn().unwrap();
-            a.postgres.rewind(&b.upstream(), soon()).await.unwrap();
+            a.postgres.rewind(&b.upstream(), 2, soon()).await.unwrap();
             busy.kill().unwrap();
             busy.wait().unwrap();
 
@@ -97,7 +97,7 @@ fn standbys_that_were_ahead_come_back_however_they_ended() {
             elect(&b).await;
             fs::remove_file(delayed.root.join("data/postgresql.auto.conf")).unwrap();
             for node in nodes {
-                node.postgres.rewind(&b.upstream(), soon()).await.unwrap();
+                node.postgres.rewind(&b.upstream(), 2, soon()).await.unwrap();
                 comes_back(node, &b).await;
             }
         });
@@ -123,35 +123,35 @@ fn from_what_is_no_settled_primary_nothing_is_taken() {
     if as_postgres("from_what_is_no_settled_primary_nothing_is_taken") {
         runtime().block_on(async {
             let (a, b) = parted(primary("h").await, "i").await;
-            assert_eq!(unfit(a.postgres.rewind(&b.upstream(), soon()).await), "PostgreSQL runs");
+            assert_eq!(unfit(a.postgres.rewind(&b.upstream(), 2, soon()).await), "PostgreSQL runs");
             a.runner.kill_all().await.unwrap();
-            let refused = unfit(a.postgres.rewind(&b.upstream(), soon()).await);
+            let refused = unfit(a.postgres.rewind(&b.upstream(), 2, soon()).await);
             assert!(refused.ends_with("it is in recovery"), "{refused}");
 
             let checkpointer = process(&b, "checkpointer");
             kill_process(checkpointer, Signal::STOP).unwrap();
             b.postgres.promote(2, soon()).await.unwrap();
-            let refused = unfit(a.postgres.rewind(&b.upstream(), soon()).await);
+            let refused = unfit(a.postgres.rewind(&b.upstream(), 2, soon()).await);
             assert!(refused.ends_with("it has no checkpoint on timeline 2 yet"), "{refused}");
             kill_process(checkpointer, Signal::CONT).unwrap();
 
             let stranger = primary("j").await;
-            let refused = unfit(a.postgres.rewind(&stranger.upstream(), soon()).await);
+            let refused = unfit(a.postgres.rewind(&stranger.upstream(), 2, soon()).await);
             assert!(refused.contains("its system identifier is"), "{refused}");
             let nobody = Upstream { host: "127.0.0.1".into(), port: 9 };
-            let away = a.postgres.rewind(&nobody, soon()).await;
+            let away = a.postgres.rewind(&nobody, 2, soon()).await;
             assert!(matches!(away, Err(Error::Program { program: "psql", .. })), "{away:?}");
 
             b.ask("REVOKE EXECUTE ON FUNCTION pg_read_binary_file(text) FROM rewinder");
             b.postgres.checkpoint(soon()).await.unwrap();
-            let refused = unfit(a.postgres.rewind(&b.upstream(), soon()).await);
+            let refused = unfit(a.postgres.rewind(&b.upstream(), 2, soon()).await);
             assert!(refused.contains("may not read files"), "{refused}");
             assert_eq!(a.postgres.identity(), Some(json!({"copy": 1})), "it is still what it was");
             b.postgres.prepare_roles(soon()).await.unwrap();
             // The end of its WAL is the beginning of a segment, and nobody writes any more.
             kill_process(process(&b, "background writer"), Signal::STOP).unwrap();
             b.ask("SELECT pg_switch_wal()");
-            a.postgres.rewind(&b.upstream(), soon()).await.unwrap();
+            a.postgres.rewind(&b.upstream(), 2, soon()).await.unwrap();
             kill_process(process(&b, "background writer"), Signal::CONT).unwrap();
             comes_back(&a, &b).await;
         });
@@ -172,7 +172,7 @@ fn what_can_never_be_rewound_is_said_to_be_so() {
                 let (a, b) = parted(a, &format!("{name}2")).await;
                 a.runner.kill_all().await.unwrap();
                 elect(&b).await;
-                let done = a.postgres.rewind(&b.upstream(), soon()).await;
+                let done = a.postgres.rewind(&b.upstream(), 2, soon()).await;
                 match why {
                     Some(why) => assert!(unrewindable(done).contains(why)),
                     None => done.unwrap(),
@@ -186,18 +186,18 @@ fn what_can_never_be_rewound_is_said_to_be_so() {
             for segment in a.segments().iter().filter(|path| **path < last) {
                 fs::remove_file(segment).unwrap();
             }
-            let refused = unrewindable(a.postgres.rewind(&b.upstream(), soon()).await);
+            let refused = unrewindable(a.postgres.rewind(&b.upstream(), 2, soon()).await);
             assert!(refused.starts_with("pg_rewind failed"), "{refused}");
             assert_eq!(a.postgres.identity(), Some(json!({"copy": 1})), "it is still what it was");
 
             let a = primary("p").await;
             let b = Node::new("q");
             b.postgres.clone_from(&a.upstream(), &json!({"copy": 2}), soon()).await.unwrap();
-            let refused = unrewindable(b.postgres.rewind(&a.upstream(), soon()).await);
+            let refused = unrewindable(b.postgres.rewind(&a.upstream(), 1, soon()).await);
             assert!(refused.contains("never started"), "{refused}");
             b.postgres.start_standby(&b.runner, soon()).await.unwrap();
             b.postgres.stop(&b.runner, soon()).await.unwrap();
-            let refused = unrewindable(b.postgres.rewind(&a.upstream(), soon()).await);
+            let refused = unrewindable(b.postgres.rewind(&a.upstream(), 1, soon()).await);
             assert!(refused.contains("timeline 1, too"), "{refused}");
         });
     }
@@ -219,15 +219,15 @@ fn an_interrupted_rewind_leaves_nobody_at_work() {
             a.runner.kill_all().await.unwrap();
             elect(&b).await;
             let hasty: Postgres = a.with_settings(|settings| settings.stall = Duration::from_secs(5));
-            let frozen = hasty.rewind(&ends_after(&b, 0), soon()).await;
+            let frozen = hasty.rewind(&ends_after(&b, 0), 2, soon()).await;
             assert!(matches!(frozen, Err(Error::TimedOut("psql"))), "{frozen:?}");
             // It isn't told which files there are.
-            let stalled = hasty.rewind(&ends_after(&b, 16 << 10), soon()).await;
+            let stalled = hasty.rewind(&ends_after(&b, 16 << 10), 2, soon()).await;
             assert!(matches!(stalled, Err(Error::Stalled("rewind"))), "{stalled:?}");
             assert_eq!(a.postgres.identity(), Some(json!({"copy": 1})));
 
             let half = ends_after(&b, 4 << 20);
-            let mut running = Box::pin(a.postgres.rewind(&half, soon()));
+            let mut running = Box::pin(a.postgres.rewind(&half, 2, soon()));
             loop {
                 tokio::select! {
                     biased;
@@ -258,7 +258,7 @@ fn a_rewind_that_stops_half_way_is_not_tried_again() {
             a.postgres.stop(&a.runner, soon()).await.unwrap();
             elect(&b).await;
             let hasty: Postgres = a.with_settings(|settings| settings.stall = Duration::from_secs(5));
-            let why = unrewindable(hasty.rewind(&ends_after(&b, 4 << 20), soon()).await);
+            let why = unrewindable(hasty.rewind(&ends_after(&b, 4 << 20), 2, soon()).await);
             assert!(why.contains("rewind: no progress any more"), "{why}");
         });
     }
@@ -314,7 +314,7 @@ fn wal_that_was_not_archived_is_kept() {
             });
             let ready: Vec<_> = ready.collect();
             assert!(ready.len() > 1, "{ready:?}");
-            a.postgres.rewind(&b.upstream(), soon()).await.unwrap();
+            a.postgres.rewind(&b.upstream(), 2, soon()).await.unwrap();
             let kept = a.postgres.unarchived_dir().unwrap();
             for (name, content) in ready {
                 assert!(fs::read(kept.join(&name)).unwrap() == content, "{name}");

@@ -63,7 +63,13 @@ mod tests {
 
     fn standby(streaming: bool) -> Instance {
         let data = Data { system: SystemId(1), position: Position::default(), forks: Default::default() };
-        Instance::Standby { data, source: Some(("a".into(), Epoch(1))), streaming }
+        Instance::Standby {
+            data,
+            source: Some(("a".into(), Epoch(1))),
+            streaming,
+            ready: true,
+            starved: false,
+        }
     }
 
     /// The seconds at which a standby that is looked at each second has its source set again, and those at which that
@@ -103,7 +109,10 @@ mod tests {
         let mut drought = Drought::default();
         drought.see(&standby(false), Time(0));
         let Instance::Standby { data, .. } = standby(false) else { unreachable!() };
-        drought.see(&Instance::Standby { data, source: None, streaming: false }, Time(0) + Span::secs(4));
+        drought.see(
+            &Instance::Standby { data, source: None, streaming: false, ready: true, starved: false },
+            Time(0) + Span::secs(4),
+        );
         assert_eq!(drought.lasts(Time(0) + Span::secs(9)), None);
     }
 }

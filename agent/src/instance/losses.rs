@@ -5,10 +5,8 @@
 use super::Local;
 use crate::board::Notes;
 use crate::clock::calendar_now;
-use primacy_core::instance::{Data, Instance, Saved};
-use primacy_core::lineage;
-use primacy_core::store::View;
-use primacy_core::{Lsn, Position};
+use primacy_core::Position;
+use primacy_core::instance::Instance;
 use primacy_postgres::{Aside, Instant, Loss};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, DirBuilder, File};
@@ -48,11 +46,9 @@ impl Lost {
 impl Local {
     /// Describes the copy that is about to be moved aside or rewound, and reports what is lost with it. PostgreSQL is
     /// not running. What can't be found out by then stays open: that is no reason to keep the copy in its place.
-    pub(super) async fn describe(&self, why: &str, by: Instant) -> Aside {
+    pub(super) async fn describe(&self, why: &str, left: Option<Position>, by: Instant) -> Aside {
         let data = self.last.borrow().data().cloned();
         let saved = self.saved().unwrap_or_default();
-        let view = self.board.look().node.as_ref().map(|node| node.view().clone()).unwrap_or_default();
-        let left = data.as_ref().and_then(|data| left_at(&view, &saved, data)).map(place);
         let mut aside = Aside {
             why: why.to_owned(),
             at: calendar_now(),
@@ -63,7 +59,7 @@ impl Local {
                 .iter()
                 .map(|(epoch, nonce)| format!("timeline {epoch}, mark {nonce}"))
                 .collect(),
-            left_at: left,
+            left_at: left.map(place),
             end: data.as_ref().map(|data| place(data.position)),
             loss: None,
         };
@@ -106,22 +102,6 @@ impl Local {
 
 fn place(position: Position) -> primacy_postgres::Position {
     primacy_postgres::Position { timeline: position.epoch.0, lsn: position.lsn.0 }
-}
-
-/// The last place that a copy shares with the way to the present reign; none if that isn't known, or there is none.
-///
-/// It lies on the last timeline that both went through with the same mark, where the first of the two leaves it.
-fn left_at(view: &View, saved: &Saved, data: &Data) -> Option<Position> {
-    let path = lineage::path(view, view.reign.as_ref()?.epoch)?;
-    // A source that was opened and sent nothing has left no trace in the history.
-    let own = saved.lineage.iter().filter(|(epoch, _)| data.forks.contains_key(epoch));
-    let shared = path.iter().zip(own).take_while(|(elected, own)| elected == own).count();
-    let (last, _) = path.get(shared.checked_sub(1)?)?;
-    let elected = path.get(shared).and_then(|(next, _)| view.epochs.get(next)?.fork).map(|fork| fork.lsn);
-    let own = data.forks.values().find(|fork| fork.epoch == *last).unwrap_or(&data.position);
-    let own = Some(own.lsn).filter(|_| own.epoch == *last);
-    let lsn: Option<Lsn> = elected.into_iter().chain(own).min();
-    lsn.map(|lsn| Position { epoch: *last, lsn })
 }
 
 fn folder(data_dir: &Path) -> PathBuf {
@@ -169,59 +149,6 @@ fn kept(folder: &Path) -> io::Result<Vec<Lost>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use primacy_core::store::{EpochRecord, Record, Reign};
-    use primacy_core::{Boot, CopyId, Epoch, MachineId, Nonce, Revision, Span, SystemId};
-
-    fn at(epoch: u32, lsn: u64) -> Position {
-        Position { epoch: Epoch(epoch), lsn: Lsn(lsn) }
-    }
-
-    /// Timelines 1 → 2 (at 100) → 4 (at 200), and 4 reigns.
-    fn view() -> View {
-        let mut view = View::default();
-        for (epoch, fork) in [(1, at(0, 0)), (2, at(1, 100)), (4, at(2, 200))] {
-            let nonce = Nonce(u64::from(epoch) * 10);
-            let record = EpochRecord { epoch: Epoch(epoch), holder: "a".into(), nonce, fork: Some(fork) };
-            view.put(Record::Epoch(record), Revision(1));
-        }
-        let reign = Reign {
-            epoch: Epoch(4),
-            holder: "a".into(),
-            boot: Boot(1),
-            machine: MachineId::default(),
-            nonce: Nonce(40),
-            ttl: Span::secs(5),
-            released: None,
-        };
-        view.put(Record::Reign(reign), Revision(2));
-        view
-    }
-
-    /// Where a copy left it that went through these timelines, each with its mark and where it began, up to 250.
-    fn left(steps: &[(u32, u64, Position)], in_vain: Option<(u32, u64)>) -> Option<Position> {
-        let lineage = steps.iter().map(|(epoch, nonce, _)| (*epoch, *nonce)).chain(in_vain);
-        let lineage = lineage.map(|(epoch, nonce)| (Epoch(epoch), Nonce(nonce))).collect();
-        let saved = Saved { copy: CopyId(1), lineage, highest: Epoch(4) };
-        let forks = steps.iter().map(|(epoch, _, fork)| (Epoch(*epoch), *fork)).collect();
-        let position = at(steps.last()?.0, 250);
-        left_at(&view(), &saved, &Data { system: SystemId(1), position, forks: std::sync::Arc::new(forks) })
-    }
-
-    #[test]
-    fn a_copy_left_the_elected_history_where_the_first_of_both_went_its_own_way() {
-        let (first, second) = ((1, 10, at(0, 0)), (2, 20, at(1, 100)));
-        assert_eq!(left(&[first], None), Some(at(1, 100)), "it went on where the others left");
-        assert_eq!(left(&[first, second], None), Some(at(2, 200)));
-        assert_eq!(left(&[first, second], Some((3, 30))), Some(at(2, 200)), "a source that sent nothing");
-        assert_eq!(left(&[first, (3, 30, at(1, 90))], None), Some(at(1, 90)), "it was promoted before");
-        assert_eq!(
-            left(&[first, (2, 21, at(1, 100))], None),
-            Some(at(1, 100)),
-            "another reign of that number"
-        );
-        assert_eq!(left(&[first, second, (4, 40, at(2, 200))], None), Some(at(4, 250)), "all is contained");
-        assert_eq!(left(&[(1, 11, at(0, 0))], None), None, "nothing is shared");
-    }
 
     #[test]
     fn a_report_is_kept_once_and_published_without_its_lists() {

@@ -9,6 +9,7 @@ mod below;
 mod drought;
 mod guard;
 pub mod losses;
+mod mend;
 mod saved;
 mod volume;
 
@@ -21,11 +22,12 @@ use anyhow::Context;
 use below::Below;
 use drought::Drought;
 use guard::Hold;
+use mend::Slots;
 use primacy_core::instance::{Data, Failure, Foreign, Found, Instance, Op, Order, Performed, Saved};
 use primacy_core::{Epoch, Guard, Lsn, Name, Nonce, Position, Span, SystemId, Time};
 use primacy_driver::Clock;
 use primacy_guard::client::Place;
-use primacy_postgres::{Error, Forks, Found as AtRest, Postgres, Probe, Upstream, User};
+use primacy_postgres::{Error, Found as AtRest, Postgres, Probe, Upstream, User};
 use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -59,6 +61,10 @@ pub struct Local {
     /// The member and epoch it was last told to follow. After a restart of the agent none, and it is told anew.
     source: RefCell<Option<(Name, Epoch)>>,
     drought: RefCell<Drought>,
+    /// The source has no more the WAL that is needed next.
+    starved: Cell<bool>,
+    /// The members that slots were last kept for, and when.
+    slots: RefCell<Slots>,
     /// At the last look it ran.
     runs: Cell<bool>,
     /// A PostgreSQL that wasn't ours was found at the start.
@@ -90,6 +96,8 @@ impl Local {
             guard,
             source: RefCell::default(),
             drought: RefCell::default(),
+            starved: Cell::new(false),
+            slots: RefCell::default(),
             runs: Cell::new(false),
             foreign: Cell::new(false),
             changed: Cell::new(now()),
@@ -98,6 +106,7 @@ impl Local {
         local.publish_losses();
         tokio::spawn(asides::tend(local.postgres.clone(), local.settings.aside));
         local.adopt().await;
+        local.end_leftovers().await;
         Ok(local)
     }
 
@@ -145,21 +154,18 @@ impl Local {
             Op::Look => Ok(()),
             Op::Initdb => {
                 self.check_volume()?;
+                saved::forget_mending(&self.settings.postgres.data_dir).map_err(unsaved)?;
                 self.postgres.initdb(&identity(), by).await.map_err(failure)
             }
             Op::Clone(from) => {
                 self.check_volume()?;
+                saved::forget_mending(&self.settings.postgres.data_dir).map_err(unsaved)?;
                 let source = self.upstream(from)?;
                 asides::warn_if_short(&self.postgres);
                 self.postgres.clone_from(&source, &identity(), by).await.map_err(failure)
             }
-            Op::SetAside => {
-                let half = now() + Span(order.until.since(now()).0 / 2);
-                let aside = self.describe("not part of the elected history", instant(half)).await;
-                let aside = self.postgres.set_aside(&aside, by).await.map_err(failure)?;
-                tracing::warn!(path = %aside.display(), "moved the data directory aside");
-                Ok(())
-            }
+            Op::Rewind(from) => self.rewind(from, order).await,
+            Op::SetAside => self.set_aside(order).await,
             Op::StartStandby => {
                 self.source.replace(None);
                 self.postgres.start_standby(&below, by).await.map_err(failure)
@@ -171,9 +177,10 @@ impl Local {
             }
             Op::Follow(from) => {
                 let source = self.upstream(from)?;
-                self.postgres.follow(&source, &Forks::new(), by).await.map_err(failure)?;
+                self.postgres.follow(&source, &self.history(), by).await.map_err(failure)?;
                 self.source.replace(Some((from.clone(), order.saved.highest)));
                 self.drought.take();
+                self.starved.set(false);
                 Ok(())
             }
             Op::CloseSources => {
@@ -185,6 +192,7 @@ impl Local {
                 self.source.replace(None);
                 self.open(order).await
             }
+            Op::Settle => self.settle(by).await,
             Op::Checkpoint => self.postgres.checkpoint(by).await.map_err(failure),
             Op::Stop => self.postgres.stop(&below, by).await.map_err(failure),
             Op::Kill => {
@@ -207,8 +215,7 @@ impl Local {
                 if order.op == Op::StartInPlace {
                     self.postgres.prepare_roles(by).await?;
                 }
-                self.postgres.mark_epoch(order.epoch.0, nonce.0, by).await?;
-                self.postgres.open_archive(by).await
+                self.postgres.mark_epoch(order.epoch.0, nonce.0, by).await
             };
             let Err(error) = done.await else { return Ok(()) };
             if !self.guard.any_left().await {
@@ -230,6 +237,10 @@ impl Local {
             saved::store(&self.run_dir, &highest).map_err(|why| failed("save the highest epoch", &why))?;
         }
         let data_dir = &self.settings.postgres.data_dir;
+        if order.saved.mending {
+            // Nothing can be said of half a copy but that it is one, and that is durable already.
+            return Ok(());
+        }
         let has_data = data_dir.join("PG_VERSION").try_exists();
         if order.op.replaces() || !has_data.map_err(|why| failed("look at the data directory", &why))? {
             return Ok(());
@@ -264,6 +275,9 @@ impl Local {
         let (mut instance, details) = match looked {
             Ok(Ok(standing)) => (self.running(&standing), details(&standing)),
             Ok(Err(found)) => (self.at_rest(found), Details::default()),
+            Err(error) if error.is_starting() && self.starts_in_recovery() => {
+                (self.starting(instant(until)).await, Details::default())
+            }
             Err(error) => {
                 tracing::warn!(%error, "could not look at the instance");
                 (Instance::Unknown, Details::default())
@@ -271,8 +285,11 @@ impl Local {
         };
         let saved =
             self.saved().inspect_err(|error| tracing::warn!("could not look at the instance: {error:#}"));
-        if saved.is_err() {
-            instance = Instance::Unknown;
+        match &saved {
+            Err(_) => instance = Instance::Unknown,
+            // Its WAL may not even be readable.
+            Ok(saved) if saved.mending && !instance.runs() => instance = Instance::Incomplete,
+            Ok(_) => {}
         }
         self.note_volume(&instance);
         self.drought.borrow_mut().see(&instance, now());
@@ -294,7 +311,8 @@ impl Local {
         let again = match self.upstream(&name) {
             Ok(source) => {
                 let by = instant(now() + LOOK);
-                self.postgres.follow(&source, &Forks::new(), by).await.map_err(failure)
+                self.look_for_wal(&source).await;
+                self.postgres.follow(&source, &self.history(), by).await.map_err(failure)
             }
             Err(why) => Err(why),
         };
@@ -344,11 +362,13 @@ impl Local {
         let data = data(standing.system_id, standing.position, &standing.forks);
         if standing.in_recovery {
             let source = self.source.borrow().clone();
-            return Instance::Standby { data, source, streaming: standing.streaming };
+            let starved = source.is_some() && self.starved.get() && !standing.streaming;
+            return Instance::Standby { data, source, streaming: standing.streaming, ready: true, starved };
         }
         let followers = standing.followers.iter();
         let followers = followers.map(|(name, lsn)| (Name::from(name.as_str()), Lsn(*lsn))).collect();
-        Instance::Primary { data, followers }
+        let checkpointed = standing.checkpoint == standing.position.timeline;
+        Instance::Primary { data, followers, checkpointed }
     }
 
     /// How long to wait for something to happen before looking again.
@@ -394,6 +414,7 @@ impl primacy_driver::Postgres for Local {
         }
         let found = self.look().await;
         self.keep_following().await;
+        self.keep_slots(&found.instance).await;
         found
     }
 
@@ -427,15 +448,31 @@ fn activity(op: &Op) -> Option<&'static str> {
     match op {
         Op::Initdb => Some("initializing new cluster"),
         Op::Clone(_) => Some("creating replica"),
+        Op::Rewind(_) => Some("running pg_rewind"),
         Op::StartStandby | Op::StartInPlace => Some("starting"),
         Op::Stop | Op::Kill => Some("stopping"),
-        Op::Look | Op::SetAside | Op::Follow(_) | Op::CloseSources | Op::Promote | Op::Checkpoint => None,
+        Op::Look
+        | Op::SetAside
+        | Op::Follow(_)
+        | Op::CloseSources
+        | Op::Promote
+        | Op::Settle
+        | Op::Checkpoint => None,
     }
+}
+
+/// What describes a copy could not be made durable.
+fn unsaved(why: std::io::Error) -> Failure {
+    Failure::Other(format!("save: {why}").into())
 }
 
 fn failure(error: Error) -> Failure {
     match error {
         Error::TimedOut(_) => Failure::TimedOut,
+        Error::Unrewindable(why) => {
+            tracing::warn!(why, "this copy can't be rewound");
+            Failure::Hopeless
+        }
         other => Failure::Other(other.to_string().into()),
     }
 }
@@ -519,6 +556,7 @@ mod tests {
         let primary = |names: &[&str], lsn: u64| Instance::Primary {
             data: data(1, primacy_postgres::Position { timeline: 1, lsn }, &primacy_postgres::Forks::new()),
             followers: names.iter().map(|name| (Name::from(*name), Lsn(lsn))).collect(),
+            checkpointed: true,
         };
         assert!(same_kind(&primary(&["a"], 1), &primary(&["a"], 2)));
         assert!(!same_kind(&primary(&["a"], 1), &primary(&["a", "b"], 1)));

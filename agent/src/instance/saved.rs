@@ -5,18 +5,22 @@
 use primacy_core::instance::Saved;
 use std::fs::{File, rename};
 use std::io::{self, ErrorKind, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The file's name in both places.
 pub const FILE: &str = "primacy.json";
 
-/// Reads what was saved last.
+/// Reads what was saved last. A copy that is being mended is described by its marker alone: what lies inside may be
+/// another member's by now.
 ///
 /// # Errors
 /// If a file is there and can't be read: going on as if nothing had ever been seen would be wrong.
 pub fn load(data_dir: &Path, run_dir: &Path) -> io::Result<Saved> {
     let outside = read(run_dir)?.unwrap_or_default();
-    let mut saved = read(data_dir)?.unwrap_or_default();
+    let mut saved = match read_file(&marker(data_dir))? {
+        Some(mending) => mending,
+        None => read(data_dir)?.unwrap_or_default(),
+    };
     saved.highest = saved.highest.max(outside.highest);
     Ok(saved)
 }
@@ -26,13 +30,45 @@ pub fn load(data_dir: &Path, run_dir: &Path) -> io::Result<Saved> {
 /// # Errors
 /// The old file is still there then.
 pub fn store(dir: &Path, saved: &Saved) -> io::Result<()> {
+    write(&dir.join(FILE), saved)
+}
+
+fn write(path: &Path, saved: &Saved) -> io::Result<()> {
     let text = serde_json::to_vec(saved)?;
-    let (new, path) = (dir.join(format!("{FILE}.new")), dir.join(FILE));
+    let new = path.with_extension("new");
     let mut file = File::create(&new)?;
     file.write_all(&text)?;
     file.sync_all()?;
-    rename(&new, &path)?;
-    sync(dir)
+    rename(&new, path)?;
+    sync(path.parent().unwrap_or(Path::new("/")))
+}
+
+/// What lies beside a data directory that is being mended. Inside, `pg_rewind` would replace it by its source's.
+fn marker(data_dir: &Path) -> PathBuf {
+    let mut name = data_dir.as_os_str().to_owned();
+    name.push(".mending");
+    PathBuf::from(name)
+}
+
+/// Makes durable that the copy is about to be mended, and as what it will come out.
+///
+/// # Errors
+/// Nothing is marked then.
+pub fn begin_mending(data_dir: &Path, saved: &Saved) -> io::Result<()> {
+    write(&marker(data_dir), saved)
+}
+
+/// The copy is whole, or isn't there any more.
+///
+/// # Errors
+/// It may be marked still.
+pub fn forget_mending(data_dir: &Path) -> io::Result<()> {
+    let marker = marker(data_dir);
+    match std::fs::remove_file(&marker) {
+        Ok(()) => sync(marker.parent().unwrap_or(Path::new("/"))),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Makes the names in a directory durable.
@@ -45,8 +81,11 @@ fn sync(dir: &Path) -> io::Result<()> {
 /// # Errors
 /// If it is there and can't be read.
 pub fn read(dir: &Path) -> io::Result<Option<Saved>> {
-    let path = dir.join(FILE);
-    match std::fs::read(&path) {
+    read_file(&dir.join(FILE))
+}
+
+fn read_file(path: &Path) -> io::Result<Option<Saved>> {
+    match std::fs::read(path) {
         Ok(text) => serde_json::from_slice(&text).map(Some).map_err(|error| {
             io::Error::new(ErrorKind::InvalidData, format!("{} makes no sense: {error}", path.display()))
         }),
@@ -70,9 +109,17 @@ mod tests {
         store(&run, &older).expect("stored");
         assert_eq!(load(&data, &run).expect("the highest"), older);
         std::fs::create_dir_all(&data).expect("a folder");
-        let copy = Saved { copy: CopyId(1), lineage: vec![(Epoch(1), Nonce(5))], highest: Epoch(1) };
+        let lineage = vec![(Epoch(1), Nonce(5))];
+        let copy = Saved { copy: CopyId(1), lineage, highest: Epoch(1), mending: false };
         store(&data, &copy).expect("stored");
-        assert_eq!(load(&data, &run).expect("both"), Saved { highest: Epoch(7), ..copy });
+        let whole = Saved { highest: Epoch(7), ..copy };
+        assert_eq!(load(&data, &run).expect("both"), whole);
+        let mending = Saved { copy: CopyId(2), mending: true, ..whole.clone() };
+        begin_mending(&data, &mending).expect("marked");
+        assert_eq!(load(&data, &run).expect("the marker"), mending, "whatever lies inside");
+        forget_mending(&data).expect("whole again");
+        forget_mending(&data).expect("and again");
+        assert_eq!(load(&data, &run).expect("both"), whole);
         std::fs::write(data.join(FILE), "{").expect("garbage");
         let error = load(&data, &run).expect_err("garbage").to_string();
         assert!(error.contains("primacy.json makes no sense"), "{error}");

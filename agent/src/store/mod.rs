@@ -13,7 +13,7 @@ use crate::clock::{calendar_now, instant, unix_seconds};
 use crate::patroni::PROMOTED;
 use directory::Directory;
 use mirror::SharedLease;
-use primacy_core::store::{Answer, EpochRecord, Key, News, Record, Request, Response, Txn, View};
+use primacy_core::store::{Answer, Key, News, Record, Request, Response, Txn, View};
 use primacy_core::{Name, Span, Time};
 use primacy_driver::Store;
 use primacy_etcd::{Client, Code, Compare, Error, Instant, Is, KeyValue, Keys, LeaseId, Op};
@@ -123,6 +123,10 @@ impl EtcdStore {
             }
             self.mirror(record, txn, lease, &mut compares, &mut puts);
         }
+        // The store refuses a transaction that writes one key twice.
+        if let Some(history) = self.longer_history(&txn.put) {
+            puts.push(Op::put(self.paths.mirror("history"), Value::Array(history).to_string()));
+        }
         let everything = vec![Op::get(Keys::prefix(self.paths.prefix.clone()))];
         self.client.txn(compares, puts, everything, deadline).await
     }
@@ -157,12 +161,8 @@ impl EtcdStore {
             Record::Beat(beat) => {
                 puts.push(Op::put(self.paths.mirror("status"), json!({"optime": beat.end}).to_string()));
             }
-            Record::Epoch(epoch) => {
-                if let Some(history) = self.longer_history(epoch) {
-                    puts.push(Op::put(self.paths.mirror("history"), Value::Array(history).to_string()));
-                }
-            }
-            Record::Rule(_)
+            Record::Epoch(_)
+            | Record::Rule(_)
             | Record::Switchover(_)
             | Record::Leader(_)
             | Record::Pledge(_)
@@ -170,15 +170,18 @@ impl EtcdStore {
         }
     }
 
-    /// The history with one more change of timeline; none if there is nothing to add.
-    fn longer_history(&self, epoch: &EpochRecord) -> Option<Vec<Value>> {
-        let fork = epoch.fork.filter(|fork| fork.epoch.0 > 0)?;
+    /// The history with the changes of timeline that are written just now; none if there is nothing to add.
+    fn longer_history(&self, written: &[Record]) -> Option<Vec<Value>> {
         let mut history = self.directory.look().history.clone();
-        if history.iter().any(|entry| entry[0] == json!(fork.epoch)) {
-            return None;
+        let known = history.len();
+        for record in written {
+            let Record::Epoch(epoch) = record else { continue };
+            let Some(fork) = epoch.fork.filter(|fork| fork.epoch.0 > 0) else { continue };
+            if history.iter().all(|entry| entry[0] != json!(fork.epoch)) {
+                history.push(json!([fork.epoch, fork.lsn, PROMOTED, calendar_now(), epoch.holder]));
+            }
         }
-        history.push(json!([fork.epoch, fork.lsn, PROMOTED, calendar_now(), epoch.holder]));
-        Some(history)
+        (history.len() > known).then_some(history)
     }
 
     fn view(&self, entries: &[KeyValue], revision: i64) -> Option<View> {

@@ -209,6 +209,15 @@ async fn other_tools_see_who_leads_and_who_was_before() {
     let history = etcd.get("history").await.expect("a history");
     assert!(history.starts_with("[[1,117440672,\"no recovery target specified\",\"2"), "{history}");
     assert!(history.ends_with(",\"a\"]]"), "{history}");
+    // A holder may have to write down more than one reign before its own.
+    let later = [2, 3].map(|before| {
+        let fork = Some(Position { epoch: Epoch(before), lsn: Lsn(117_440_800) });
+        let (epoch, holder) = (Epoch(before + 1), "b".into());
+        Record::Epoch(EpochRecord { epoch, holder, nonce: Nonce(1), fork, checkpointed: false })
+    });
+    transact(&store, &[], later.to_vec()).await;
+    let history = etcd.get("history").await.expect("a history");
+    assert!(history.contains("[2,117440800,") && history.contains("[3,117440800,"), "{history}");
     transact(&store, &[], vec![reign(Some(Released { end: None, to: None }))]).await;
     assert_eq!(etcd.get("leader").await, None);
     let note = |words: &str| BTreeMap::from([("losses/1-a-F0".to_owned(), serde_json::json!(words))]);

@@ -134,7 +134,8 @@ impl Node {
     fn starves(&mut self, out: &mut Out, data: &Data, source: Option<&(Name, Epoch)>) -> bool {
         let Instance::Standby { starved: true, .. } = self.instance else { return false };
         let (Some(source), Some(reign)) = (source, self.view.reign.as_ref()) else { return false };
-        if *source != (reign.holder.clone(), reign.epoch) || self.lane.is_some() || out.now < self.order_again {
+        if *source != (reign.holder.clone(), reign.epoch) || self.lane.is_some() || out.now < self.order_again
+        {
             return false;
         }
         self.starved = Some((self.saved.copy, reign.epoch));

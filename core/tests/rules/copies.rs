@@ -118,7 +118,13 @@ fn wal_of_a_lower_reign_than_was_ever_seen_is_not_taken() {
 fn a_source_that_isnt_the_present_holder_is_changed() {
     let follows = |source: Option<(&str, u32)>| {
         let source = source.map(|(name, epoch)| (name.into(), Epoch(epoch)));
-        let standby = Instance::Standby { data: data(at(2, 150)), source, streaming: true, ready: true, starved: false };
+        let standby = Instance::Standby {
+            data: data(at(2, 150)),
+            source,
+            streaming: true,
+            ready: true,
+            starved: false,
+        };
         looked(saved("b", &[1, 2]), reign_of_a(2), standby).op().is_some()
     };
     assert!(!follows(Some(("a", 2))));

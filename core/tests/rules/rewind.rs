@@ -179,7 +179,13 @@ fn a_standby_that_takes_no_connections_yet_follows_but_does_not_stand() {
         let source = Some(("a".into(), Epoch(2)));
         Instance::Standby { data: data(at(2, 200)), source, streaming: false, ready, starved: false }
     };
-    let unready = Instance::Standby { data: data(at(2, 150)), source: None, streaming: false, ready: false, starved: false };
+    let unready = Instance::Standby {
+        data: data(at(2, 150)),
+        source: None,
+        streaming: false,
+        ready: false,
+        starved: false,
+    };
     let mut b = Host::looked(config("b"), saved("b", &[1, 2]), reign_of_a(2), unready);
     assert_eq!(b.order().order.op, Op::Follow("a".into()));
 
@@ -218,10 +224,7 @@ fn what_one_holder_lacks_the_next_may_have() {
     let (data, source) = (data(at(2, 150)), Some(("a".into(), Epoch(2))));
     b.sees(Instance::Standby { data, source, streaming: false, ready: true, starved: true });
     let stop = b.order();
-    b.news([
-        Record::Reign(reign(3, "c")),
-        Record::Epoch(epoch_record(3, "c", Some(fork_of(3)))),
-    ]);
+    b.news([Record::Reign(reign(3, "c")), Record::Epoch(epoch_record(3, "c", Some(fork_of(3))))]);
     b.done(&stop);
     assert_eq!(b.op(), Some(&Op::StartStandby));
 }

@@ -240,6 +240,9 @@ fn a_primary_that_dies_while_its_agent_is_to_stop_is_not_started_again() {
     a.postgres = Instance::Stopped { data: data(at(2, 200)), clean: false, signal: false };
     a.failed(&checkpoint, Failure::TimedOut);
     a.settle();
-    assert_eq!(a.store.reign.as_ref().and_then(|reign| reign.released.clone()).map(|left| left.end), Some(None));
+    assert_eq!(
+        a.store.reign.as_ref().and_then(|reign| reign.released.clone()).map(|left| left.end),
+        Some(None)
+    );
     assert!(a.exited);
 }

@@ -89,7 +89,7 @@ impl World {
                 Effect::Reply(_, reply) => trail.replies.push((host, reply)),
                 Effect::Tell(event) => {
                     if let primacy_core::Event::Stands { epoch, right, .. } = event {
-                        self.record.handed = (right == Right::HandedOver).then_some(epoch);
+                        self.stands(host, epoch, right);
                     }
                     trail.told.push((host, event));
                 }
@@ -103,6 +103,14 @@ impl World {
         }
         if asks && self.hosts[usize::from(host)].freezes_asking {
             self.agent_freezes(host);
+        }
+    }
+
+    fn stands(&mut self, host: HostId, epoch: Epoch, right: Right) {
+        if right == Right::HandedOver {
+            self.record.handed = Some((epoch, host));
+        } else {
+            self.record.handed.take_if(|(_, other)| *other == host);
         }
     }
 

@@ -107,6 +107,8 @@ pub enum Fault {
     WatchBreaks(HostId),
     /// The mirrored leader key is deleted by a person, or its lease expires, or the store revokes a live one.
     LeaderKeyGone,
+    /// Every primary drops the WAL that it doesn't need itself.
+    WalRecycled,
     /// A person promotes the instance without an order.
     PromotedByHand(HostId),
 }

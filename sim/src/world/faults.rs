@@ -30,6 +30,7 @@ impl World {
             Fault::StoreUp => self.store_up(trail),
             Fault::WatchBreaks(host) => self.watch_breaks(host, trail) && self.fall_silent(host),
             Fault::LeaderKeyGone => self.leader_key_gone(trail),
+            Fault::WalRecycled => self.wal_recycled(),
             Fault::PromotedByHand(host) => self.promoted_by_hand(host, trail),
         }
     }
@@ -41,6 +42,16 @@ impl World {
         self.host(host).agent = Agent::Down;
         self.forget(host);
         true
+    }
+
+    fn wal_recycled(&mut self) -> bool {
+        let mut any = false;
+        for one in self.hosts.iter_mut().filter(|one| one.postgres.process == Process::Primary) {
+            if let Some(data) = &mut one.postgres.data {
+                any |= std::mem::replace(&mut data.kept_from, data.end) < data.end;
+            }
+        }
+        any
     }
 
     fn agent_dies_after_order(&mut self, host: HostId, trail: &mut Trail) -> bool {

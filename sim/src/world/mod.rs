@@ -84,8 +84,8 @@ pub struct Record {
     pub acknowledged: BTreeMap<(Epoch, HostId), Lsn>,
     /// A host that took WAL from a source whose history isn't its own.
     pub misjoined: Option<HostId>,
-    /// The reign that somebody stands for as the one it was handed to.
-    pub handed: Option<Epoch>,
+    /// Who stands for which reign as the one it was handed to.
+    pub handed: Option<(Epoch, HostId)>,
     /// What must not have happened to a copy of the data.
     pub wrong: Option<(HostId, Wrong)>,
 }

@@ -352,10 +352,18 @@ impl World {
                 let named =
                     source.map(|(from, epoch)| (self.setup.configs[usize::from(from)].me.clone(), epoch));
                 let (streaming, ready) = (self.streams(host).is_some(), !postgres.replays);
-                Instance::Standby { data: shown, source: named, streaming, ready }
+                let starved = source.is_some_and(|(from, _)| self.is_starved(host, from, data));
+                Instance::Standby { data: shown, source: named, streaming, ready, starved }
             }
             Process::Primary => self.primary(host, data, shown),
         }
+    }
+
+    /// Whether the source can be asked, and says that the next WAL is gone.
+    fn is_starved(&self, host: HostId, from: HostId, data: &Data) -> bool {
+        let source = &self.hosts[usize::from(from)].postgres;
+        let asked = self.linked(host, from) && source.process != Process::Down;
+        asked && source.data.as_ref().is_some_and(|theirs| data.end < theirs.kept_from)
     }
 
     fn primary(&self, host: HostId, data: &Data, shown: instance::Data) -> Instance {

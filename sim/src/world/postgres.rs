@@ -48,6 +48,8 @@ pub struct Data {
     pub signal: bool,
     /// The timeline of the latest checkpoint, as `pg_control` says.
     pub checkpoint: Epoch,
+    /// WAL before this is gone.
+    pub kept_from: Lsn,
     /// It has pages of two histories, and can't be recovered: what an interrupted or misled rewind leaves.
     pub torn: bool,
 }
@@ -74,6 +76,7 @@ impl Data {
             clean: true,
             signal: false,
             checkpoint: Epoch(1),
+            kept_from: Lsn(0),
             torn: false,
         }
     }
@@ -105,6 +108,9 @@ impl Data {
     pub fn can_stream_from(&self, source: &Data) -> bool {
         let own = self.position().epoch;
         let Some(at) = source.timelines.iter().position(|t| t.epoch == own) else { return false };
+        if self.end < source.kept_from {
+            return false;
+        }
         match source.timelines.get(at + 1) {
             Some(next) => self.end <= next.start,
             None => self.end <= source.end,

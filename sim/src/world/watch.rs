@@ -62,7 +62,7 @@ impl World {
 
     /// Whoever is handed a reign has all that was acknowledged in the one before.
     pub(crate) fn watch_hand_over(&mut self, host: HostId, epoch: Epoch) {
-        if self.record.handed.take_if(|handed| *handed == epoch).is_none() {
+        if self.record.handed.take_if(|handed| *handed == (epoch, host)).is_none() {
             return;
         }
         let before = self.record.promotions.range(..epoch).next_back().map(|(_, timeline)| *timeline);
