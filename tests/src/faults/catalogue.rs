@@ -72,7 +72,8 @@ pub const ALL: &[Fault] = &[
         LOSES,
         stopped_while_hung,
     ),
-    fault("shutdown", "the primary's host shut down for 10 s", MOVES, host_shut_down).by(Way::Stream),
+    // Those that send WAL are asked to end, too: nobody gets the last of it.
+    fault("shutdown", "the primary's host shut down for 10 s", MOVES, host_shut_down).by(Way::Rewind),
     fault("A1", "etcd's leader frozen for 10 s", STAYS, store_leader_frozen).unnoticed(),
     fault("A2", "etcd leader's host cut off for 10 s, a standby's", STAYS, store_leader_cut_off),
     fault("A3", "600 ms of round trip between etcd's members for 20 s", LOSES, store_slow),
