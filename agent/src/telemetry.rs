@@ -40,7 +40,8 @@ pub fn tell(event: &Event) {
 
 fn is_warning(event: &Event) -> bool {
     match event {
-        Event::TooFarBehind { .. }
+        Event::Consented { .. }
+        | Event::TooFarBehind { .. }
         | Event::BeatMissed { .. }
         | Event::LeaseEnds { .. }
         | Event::LostLease { .. }

@@ -2,7 +2,7 @@
 
 use crate::instance::Order;
 use crate::store::{Refusal, Request};
-use crate::{Epoch, Event, Name, OpId, RequestId, Time};
+use crate::{Epoch, Event, Name, OpId, Position, RequestId, Time};
 
 /// Something a node wants done. Effects are carried out in the order given; those with an [`OpId`] are answered by an
 /// input, and by `until` at the latest.
@@ -51,4 +51,13 @@ pub enum Reply {
     Busy,
     /// It isn't known (yet) what came of it.
     Unknown,
+    /// Nothing was done: commits between these two positions may be lost, and nobody has consented to that.
+    MayLose {
+        /// How far this member's copy goes.
+        ours: Position,
+        /// How far the last holder's WAL went, as it last published.
+        published: Position,
+    },
+    /// Nothing was done: the holder of the lease lives. It can be moved without any loss.
+    HolderLives,
 }

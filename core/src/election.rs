@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | [`HandedOver`](Right::HandedOver) | listed, has everything up to the end of a clean shutdown, and knows its WAL as that reign's | at once if named, or if nobody is; else after a patience |
 //! | [`Leader`](Right::Leader) | wrote the rule in force, with the copy it has now | at once if the store still names it holder, on this machine; else when the lease has lapsed |
+//! | [`Consented`](Right::Consented) | an operator has named it, and knows what it may lack | when the lease has lapsed or was released |
 //! | [`Listed`](Right::Listed) | listed with the copy it has now, part of the elected history, not too far behind | when the lease has lapsed or was released |
 //!
 //! While a holder hasn't been admitted yet (its rule isn't written), the rule before it stays the one that elects:
@@ -33,6 +34,9 @@ impl Node {
             return Some((Right::Leader, self.leader_from(reign)));
         }
         let known = lineage::contains(&self.view, rule.epoch, &self.saved, data.position);
+        if self.is_allowed(reign.epoch) {
+            return Some((Right::Consented, self.listed_from(reign)));
+        }
         (listed && known == Some(true)).then(|| (Right::Listed, self.listed_from(reign)))
     }
 

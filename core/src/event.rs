@@ -11,6 +11,7 @@ use core::fmt;
 #[allow(missing_docs, reason = "the sentences below say what each one means")]
 pub enum Event {
     ClaimedBootstrap,
+    Consented { ours: Position, published: Position },
     Lapsed { holder: Name, after: Span },
     SawRelease { holder: Name },
     Stands { epoch: Epoch, right: Right, position: Position },
@@ -52,6 +53,8 @@ pub enum Right {
     Listed,
     /// The holder handed over, and it has all the holder had.
     HandedOver,
+    /// An operator wants just this member, and accepts what may be lost.
+    Consented,
 }
 
 /// Why a node does nothing any more until a person has looked.
@@ -86,6 +89,7 @@ impl fmt::Display for Right {
             Right::Leader => "as the last leader",
             Right::Listed => "as a listed member",
             Right::HandedOver => "as the one it was handed to",
+            Right::Consented => "by an operator's consent",
         })
     }
 }
@@ -148,6 +152,10 @@ impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Event::ClaimedBootstrap => f.write_str("claimed the right to make the first data directory"),
+            Event::Consented { ours, published } => write!(
+                f,
+                "an operator lets it stand at {ours}, and accepts the loss of what the last holder had up to {published}"
+            ),
             Event::Lapsed { holder, after } => {
                 write!(f, "the lease of {holder} has lapsed: unchanged for {after}")
             }

@@ -50,6 +50,13 @@ pub enum Command {
         /// To whom.
         to: Option<Name>,
     },
+    /// Make this member the primary although it may lack commits: for when nobody else can be elected. It stands once
+    /// the lease has lapsed or was given back, not before.
+    Failover {
+        /// The operator knows what may be lost, and vouches that the old primary is stopped. Without it nothing is done,
+        /// and the answer says what may be lost.
+        consent: bool,
+    },
     /// Stop this member: hand the lease over if it holds it, stop PostgreSQL, then exit.
     Shutdown,
 }

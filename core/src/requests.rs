@@ -2,9 +2,10 @@
 //! says why not, and the member that was asked tells the truth about what came of it (hazard G18).
 
 use crate::effect::Reply;
+use crate::instance::Instance;
 use crate::node::{Node, Out};
-use crate::store::{Key, Record, Switchover};
-use crate::{Command, Effect, Epoch, Name, RequestId, Span, Time};
+use crate::store::{Key, Record, Refusal, Switchover};
+use crate::{Command, CopyId, Effect, Epoch, Event, Lsn, Name, Position, RequestId, Span, Time, lineage};
 use alloc::vec;
 
 /// A request that awaits its answer.
@@ -15,6 +16,8 @@ pub(crate) struct Pending {
     pub to: Option<Name>,
     /// Our wish stands in the store.
     pub written: bool,
+    /// No wish: the copy by which this node may stand with an operator's consent.
+    pub consent: Option<CopyId>,
     pub until: Time,
 }
 
@@ -26,7 +29,44 @@ impl Node {
         match command {
             Command::Shutdown => self.exiting = true,
             Command::Switchover { to } => self.wish_switchover(out, request, to),
+            Command::Failover { consent } => self.allow_failover(out, request, consent),
         }
+    }
+
+    fn allow_failover(&mut self, out: &mut Out, request: RequestId, consent: bool) {
+        let reply = match (&self.view.reign, self.instance.data()) {
+            (None, _) => Reply::NoPrimary,
+            (Some(_), _) if self.pending.is_some() => Reply::Busy,
+            (Some(_), _) if self.lease.is_some() => Reply::AlreadyPrimary,
+            (Some(reign), Some(data)) if self.may_be_allowed() => {
+                let end = self.view.beat.as_ref().map_or(Lsn(0), |beat| beat.end);
+                let published = Position { epoch: reign.epoch, lsn: end };
+                let (ours, epoch) = (data.position, reign.epoch);
+                if consent {
+                    let until = out.now + PATIENCE.max(reign.ttl + reign.ttl);
+                    let (to, consent) = (Some(self.config.me.clone()), Some(self.saved.copy));
+                    self.pending = Some(Pending { request, epoch, to, written: true, consent, until });
+                    return out.tell(Event::Consented { ours, published });
+                }
+                Reply::MayLose { ours, published }
+            }
+            (Some(_), _) => Reply::Refused(Refusal::NotEligible),
+        };
+        out.push(Effect::Reply(request, reply));
+    }
+
+    /// Whether this copy could be led from: others must be able to tell where it left the history.
+    fn may_be_allowed(&self) -> bool {
+        let known = self.config.priority > 0 && !self.is_promoted_by_hand() && self.frozen.is_none();
+        let complete = matches!(self.instance, Instance::Standby { ready: true, .. });
+        known && complete && lineage::tells_apart(&self.view, &self.saved)
+    }
+
+    /// Whether an operator lets this node stand in the place of the holder of this epoch, with just the copy it has.
+    pub(crate) fn is_allowed(&self, epoch: Epoch) -> bool {
+        self.pending
+            .as_ref()
+            .is_some_and(|pending| pending.epoch == epoch && pending.consent == Some(self.saved.copy))
     }
 
     fn wish_switchover(&mut self, out: &mut Out, request: RequestId, to: Option<Name>) {
@@ -42,7 +82,7 @@ impl Node {
             None => {
                 let epoch = self.view.reign.as_ref().map_or(Epoch(0), |reign| reign.epoch);
                 let until = out.now + PATIENCE;
-                self.pending = Some(Pending { request, epoch, to, written: false, until });
+                self.pending = Some(Pending { request, epoch, to, written: false, consent: None, until });
             }
         }
     }
@@ -75,6 +115,10 @@ impl Node {
         let activated = self.view.rule.as_ref().is_some_and(|rule| rule.epoch == reign.epoch);
         if reign.epoch > pending.epoch && activated {
             return Some(Reply::SwitchedTo(reign.holder.clone()));
+        }
+        if pending.consent.is_some() && now >= pending.until {
+            let lives = reign.released.is_none() && now < self.seen + reign.ttl;
+            return Some(if lives { Reply::HolderLives } else { Reply::Unknown });
         }
         let wish =
             self.view.switchover.as_ref().filter(|wish| pending.written && wish.epoch == pending.epoch);

@@ -70,6 +70,7 @@ pub enum What {
     LeaderKeyGone,
     WalRecycled,
     Switchover(HostId, Option<HostId>),
+    Failover(HostId),
     AgentStops(HostId),
     PromotedByHand(HostId),
 }
@@ -173,6 +174,7 @@ fn what() -> impl Strategy<Value = What> {
         3 => Just(What::LeaderKeyGone),
         3 => Just(What::WalRecycled),
         5 => (host(), prop::option::of(host())).prop_map(|(at, to)| What::Switchover(at, to)),
+        1 => host().prop_map(What::Failover),
         2 => host().prop_map(What::AgentStops),
         1 => host().prop_map(What::PromotedByHand),
     ]
@@ -201,7 +203,7 @@ impl What {
             What::WatchBreaks(h) => vec![Fault::WatchBreaks(h)],
             What::LeaderKeyGone => vec![Fault::LeaderKeyGone],
             What::WalRecycled => vec![Fault::WalRecycled],
-            What::Switchover(..) | What::AgentStops(_) => vec![],
+            What::Switchover(..) | What::Failover(_) | What::AgentStops(_) => vec![],
             What::PromotedByHand(h) => vec![Fault::PromotedByHand(h)],
         }
     }
@@ -231,6 +233,7 @@ impl What {
             | What::LeaderKeyGone
             | What::WalRecycled
             | What::Switchover(..)
+            | What::Failover(_)
             | What::PromotedByHand(_) => vec![],
         }
     }
@@ -256,6 +259,7 @@ impl What {
             What::LeaderKeyGone => "leader key gone",
             What::WalRecycled => "WAL recycled",
             What::Switchover(..) => "switchover",
+            What::Failover(_) => "failover by consent",
             What::AgentStops(_) => "agent stops in order",
             What::PromotedByHand(_) => "promoted by hand",
         }
@@ -301,6 +305,7 @@ impl fmt::Display for Trouble {
             | What::StoreCutOff(h)
             | What::WatchBreaks(h)
             | What::AgentStops(h)
+            | What::Failover(h)
             | What::PromotedByHand(h) => write!(f, " {}", name(h))?,
         }
         if self.what.ends().is_empty() { Ok(()) } else { write!(f, " for {:.3}s", self.for_ms as f64 / 1e3) }

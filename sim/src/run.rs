@@ -181,6 +181,9 @@ impl Run {
                 let to = to.map(|to| Name::from(name(to).to_string().as_str()));
                 self.schedule.at(begin, Event::Operate(at, Command::Switchover { to }));
             }
+            if let What::Failover(host) = trouble.what {
+                self.schedule.at(begin, Event::Operate(host, Command::Failover { consent: true }));
+            }
             if let What::AgentStops(host) = trouble.what {
                 self.schedule.at(begin, Event::Operate(host, Command::Shutdown));
             }
@@ -454,6 +457,7 @@ pub fn word(event: &primacy_core::Event) -> &'static str {
     use primacy_core::Event as E;
     match event {
         E::ClaimedBootstrap => "claimed bootstrap",
+        E::Consented { .. } => "loss accepted",
         E::Lapsed { .. } => "lapse seen",
         E::SawRelease { .. } => "release seen",
         E::Stands { .. } => "stood",

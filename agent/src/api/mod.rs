@@ -1,5 +1,6 @@
 //! The REST interface, with Patroni's paths, codes and documents.
 
+mod failover;
 mod health;
 mod serve;
 mod switchover;
@@ -121,6 +122,7 @@ impl Api {
     async fn post(&self, segment: &str, body: &Bytes) -> Answer {
         match segment {
             "switchover" => switchover::post(&self.board, &self.directory, body).await,
+            "failover" => failover::post(&self.board, &self.directory, &self.settings.name, body).await,
             _ => Answer::code(StatusCode::NOT_IMPLEMENTED),
         }
     }

@@ -31,6 +31,14 @@ pub async fn post(board: &Board, directory: &Directory, body: &[u8]) -> Answer {
     }
 }
 
+/// The same, to this member from whoever leads.
+pub(super) async fn to(board: &Board, candidate: &str) -> Answer {
+    match board.command(Command::Switchover { to: Some(Name::from(candidate)) }).await {
+        Some(reply) => answer(&reply, Some(candidate)),
+        None => Answer::text(StatusCode::SERVICE_UNAVAILABLE, "the agent is about to exit"),
+    }
+}
+
 fn parse(body: &[u8]) -> Result<Wish, Answer> {
     let bad = |text: &str| Answer::text(StatusCode::BAD_REQUEST, text);
     let Ok(Value::Object(body)) = serde_json::from_slice(body) else {
@@ -89,7 +97,8 @@ fn answer(reply: &Reply, candidate: Option<&str>) -> Answer {
         Reply::Busy => {
             (StatusCode::SERVICE_UNAVAILABLE, "Switchover failed (another one is in progress)".to_owned())
         }
-        Reply::Unknown => (
+        // Never answers to a switchover.
+        Reply::MayLose { .. } | Reply::HolderLives | Reply::Unknown => (
             StatusCode::SERVICE_UNAVAILABLE,
             "Switchover status unknown after 20 seconds; operation may still be in progress".to_owned(),
         ),

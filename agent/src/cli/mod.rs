@@ -8,6 +8,7 @@
 //! | 3 | it isn't known whether it was done |
 //! | 4 | neither the store nor a member could be reached |
 
+mod failover;
 mod history;
 mod http;
 mod list;
@@ -21,7 +22,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use primacy_core::Lsn;
 use primacy_core::store::{Key, Record, View};
 use primacy_etcd::{Client, Config, Instant, Keys};
-use std::io::{ErrorKind, Write};
+use std::io::{BufRead, ErrorKind, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -50,6 +51,8 @@ pub enum Command {
     History(Shown),
     /// Move the primary to another member
     Switchover(SwitchoverArgs),
+    /// Let a member lead that may lack commits, for when nobody can be elected
+    Failover(FailoverArgs),
     /// Print the version
     Version,
 }
@@ -99,6 +102,19 @@ pub struct SwitchoverArgs {
     force: bool,
 }
 
+/// A failover.
+#[derive(Debug, Args)]
+pub struct FailoverArgs {
+    #[command(flatten)]
+    cluster: Cluster,
+    /// The primary to be; the one that goes furthest if none is named
+    #[arg(long)]
+    candidate: Option<String>,
+    /// Don't ask: the old primary is stopped for good, and what it alone has may be lost
+    #[arg(long)]
+    accept_loss: bool,
+}
+
 /// The exit codes in the module's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Code {
@@ -130,6 +146,18 @@ fn print(text: &str) -> Result<(), Failure> {
     printed(writeln!(std::io::stdout(), "{text}"))
 }
 
+/// Asks a person. Without one, or if the question can't be shown, the answer is no.
+fn confirmed(question: &str) -> bool {
+    if !std::io::stdin().is_terminal() {
+        return false;
+    }
+    eprint!("{question} [y/N] ");
+    let _ = std::io::stderr().flush();
+    let mut answer = String::new();
+    let read = std::io::stdin().lock().read_line(&mut answer);
+    read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
+}
+
 /// A reader that has read enough is no failure.
 fn printed(outcome: std::io::Result<()>) -> Result<(), Failure> {
     match outcome {
@@ -149,6 +177,7 @@ pub async fn run(command: Command) -> Code {
         Command::Topology(shown) => list::list(&shown, list::Order::LeaderFirst).await,
         Command::History(shown) => history::history(&shown).await,
         Command::Switchover(args) => switchover::run(&args).await,
+        Command::Failover(args) => failover::run(&args).await,
     };
     match result {
         Ok(()) => Code::Done,

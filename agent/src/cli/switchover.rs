@@ -1,9 +1,8 @@
 //! `primacy switchover`.
 
-use super::{Code, Failure, SwitchoverArgs, find, http, print, settings};
+use super::{Code, Failure, SwitchoverArgs, confirmed, find, http, print, settings};
 use crate::store::directory::Contents;
 use serde_json::json;
-use std::io::{BufRead, IsTerminal, Write};
 
 pub(super) async fn run(args: &SwitchoverArgs) -> Result<(), Failure> {
     let settings = settings(&args.cluster.config)?;
@@ -16,7 +15,8 @@ pub(super) async fn run(args: &SwitchoverArgs) -> Result<(), Failure> {
     let leads = contents.leader.as_ref().map(|(name, _)| name.clone());
     let leader = args.leader.clone().or(leads);
     let leader = leader.ok_or_else(|| Failure(Code::NotDone, "this cluster has no leader".to_owned()))?;
-    if !args.force && !confirmed(&leader, args.candidate.as_deref()) {
+    let to = args.candidate.as_deref().unwrap_or("the best member");
+    if !args.force && !confirmed(&format!("Move the primary from {leader} to {to}?")) {
         return Err(Failure(Code::NotDone, "not confirmed, nothing was done".to_owned()));
     }
     let body = json!({"leader": leader, "candidate": args.candidate}).to_string();
@@ -47,16 +47,4 @@ async fn post(addresses: &[String], authentication: Option<&str>, body: &str) ->
         }
     }
     Err(Failure(Code::Unreachable, "no member could be reached".to_owned()))
-}
-
-fn confirmed(leader: &str, candidate: Option<&str>) -> bool {
-    if !std::io::stdin().is_terminal() {
-        return false;
-    }
-    eprint!("Move the primary from {leader} to {}? [y/N] ", candidate.unwrap_or("the best member"));
-    // If the question can't be shown, nobody answers it.
-    let _ = std::io::stderr().flush();
-    let mut answer = String::new();
-    let read = std::io::stdin().lock().read_line(&mut answer);
-    read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
 }

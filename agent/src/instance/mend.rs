@@ -22,6 +22,13 @@ pub(super) struct Slots {
     at: Option<Time>,
 }
 
+impl Slots {
+    /// Whether nothing has to be done for these members just now.
+    fn hold(&self, members: &BTreeSet<String>) -> bool {
+        self.members == *members && self.at.is_some_and(|at| now().since(at) < SLOTS)
+    }
+}
+
 impl Local {
     /// Brings the copy back to the history of a primary. The marker is durable before the first byte changes, and goes
     /// when the copy is whole again, under its new name.
@@ -107,12 +114,9 @@ impl Local {
             let view = seen.node.as_ref().map(|node| node.view());
             view.iter().flat_map(|view| view.members.keys()).map(ToString::to_string).collect()
         };
-        let known = self.slots.borrow();
-        let fresh = known.at.is_some_and(|at| now().since(at) < SLOTS);
-        if members.is_empty() || (fresh && known.members == members) {
+        if members.is_empty() || self.slots.borrow().hold(&members) {
             return;
         }
-        drop(known);
         if let Err(error) = self.postgres.keep_slots(&members, instant(now() + LOOK)).await {
             tracing::warn!(%error, "not all members have a slot");
         }

@@ -52,6 +52,10 @@ impl Node {
             self.ask_to_put(out, &[Key::Reign], vec![Record::Pledge(pledge)]);
             return None;
         }
+        if self.is_allowed(epoch) {
+            // Whoever consented has seen where this copy ends, and waits for no better one.
+            return self.claim(out, Kind::Takeover(Right::Consented));
+        }
         if out.now < self.turn(&candidate) || self.asking.is_some() {
             self.tell_yield(out, &pledge);
             return None;

@@ -187,13 +187,13 @@ impl Node {
         }
         match right {
             Right::HandedOver => self.claim(out, Kind::Takeover(right)),
-            Right::Leader | Right::Listed if self.read.is_none_or(|read| read < from) => {
+            Right::Leader | Right::Listed | Right::Consented if self.read.is_none_or(|read| read < from) => {
                 // A watch may have gone silent: closing the sources of a healthy primary would be for nothing.
                 self.ask(out, crate::store::Request::Read);
                 None
             }
             Right::Leader => self.claim(out, Kind::Takeover(right)),
-            Right::Listed => {
+            Right::Listed | Right::Consented => {
                 self.tell_lapse(out);
                 Some(Role::Candidate(Candidate::new(self, out.now)))
             }

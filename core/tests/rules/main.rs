@@ -28,6 +28,7 @@ mod claims;
 mod copies;
 mod deadlines;
 mod election;
+mod failover;
 mod first_reign;
 mod guard;
 mod orders;
