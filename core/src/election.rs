@@ -33,7 +33,7 @@ impl Node {
         if rule.leader == self.config.me && rule.leader_copy == self.saved.copy {
             return Some((Right::Leader, self.leader_from(reign)));
         }
-        let known = lineage::contains(&self.view, rule.epoch, &self.saved, data.position);
+        let known = lineage::contains(&self.view, rule.epoch, &self.saved, data);
         if self.is_allowed(reign.epoch) {
             return Some((Right::Consented, self.listed_from(reign)));
         }

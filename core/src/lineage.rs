@@ -23,20 +23,20 @@ pub fn path(view: &View, epoch: Epoch) -> Option<Vec<(Epoch, Nonce)>> {
     Some(steps)
 }
 
-/// Whether a copy at `position` with this lineage can follow `epoch` by streaming alone.
+/// Whether this copy can follow `epoch` by streaming alone.
 ///
-/// It can if every reign it has followed lies on the way to `epoch`, with equal nonces, and its WAL doesn't go past
-/// the place where that way leaves its timeline. `None`: the way isn't known yet, so nothing can be said.
+/// It can if every timeline that its WAL goes through lies on the way to `epoch`, with the nonce under which it was
+/// followed, and its WAL doesn't go past the place where that way leaves its timeline. `None`: the way isn't known yet,
+/// so nothing can be said.
 ///
-/// The nonces matter: two promotions at the same place leave identical history files (hazard C01).
-pub fn contains(view: &View, epoch: Epoch, saved: &Saved, position: Position) -> Option<bool> {
-    let path = path(view, epoch)?;
-    let written = saved.lineage.iter().take_while(|(e, _)| *e <= position.epoch);
-    let own: Vec<_> = written.copied().collect();
-    if own.last().map(|(e, _)| *e) != Some(position.epoch) {
-        return Some(false);
-    }
-    if !path.starts_with(&own) {
+/// The nonces matter: two promotions at the same place leave identical history files (hazard C01). So do the copy's own
+/// timelines: a reign may be in the lineage that has sent nothing.
+pub fn contains(view: &View, epoch: Epoch, saved: &Saved, data: &Data) -> Option<bool> {
+    let (path, position) = (path(view, epoch)?, data.position);
+    let through = data.forks.keys().filter(|timeline| **timeline <= position.epoch);
+    let followed = through.map(|timeline| saved.lineage.iter().find(|(e, _)| e == timeline).copied());
+    let Some(own) = followed.collect::<Option<Vec<_>>>() else { return Some(false) };
+    if own.last().map(|(e, _)| *e) != Some(position.epoch) || !path.starts_with(&own) {
         return Some(false);
     }
     // A source that has sent nothing yet may have by now, so its reign mustn't pass for the elected one of its number.
@@ -51,6 +51,15 @@ pub fn contains(view: &View, epoch: Epoch, saved: &Saved, position: Position) ->
             fork.is_some_and(|fork| fork.epoch == position.epoch && position.lsn <= fork.lsn)
         }
     })
+}
+
+/// Adds the reigns of a way that is going to be followed: a source sends the WAL of all of them that the copy lacks,
+/// also of those that came and went while it was away.
+pub fn extend(lineage: &mut Vec<(Epoch, Nonce)>, path: &[(Epoch, Nonce)]) {
+    let missing = path.iter().filter(|(epoch, _)| !lineage.iter().any(|(known, _)| known == epoch));
+    let missing: Vec<_> = missing.copied().collect();
+    lineage.extend(missing);
+    lineage.sort_unstable_by_key(|(epoch, _)| *epoch);
 }
 
 /// The last place that a copy has in common with the history of `epoch`: where the one
@@ -130,6 +139,14 @@ mod tests {
         Saved { copy: CopyId(1), lineage, highest: Epoch(4), mending: false }
     }
 
+    /// A copy at this place that went there through the elected timelines; what is above 4 comes from 4.
+    fn copy(position: Position) -> Data {
+        let ways = [(1, at(0, 0)), (2, at(1, 100)), (3, at(2, 140)), (4, at(2, 200)), (5, at(4, 300))];
+        let passed = |epoch: u32| epoch <= position.epoch.0 && (epoch != 3 || position.epoch.0 == 3);
+        let forks = ways.into_iter().filter(|(epoch, _)| passed(*epoch)).map(|(e, fork)| (Epoch(e), fork));
+        Data { system: crate::SystemId(1), position, forks: alloc::sync::Arc::new(forks.collect()) }
+    }
+
     #[test]
     fn the_path_skips_reigns_that_were_never_promoted() {
         let steps = [(Epoch(1), Nonce(10)), (Epoch(2), Nonce(20)), (Epoch(4), Nonce(40))];
@@ -141,37 +158,64 @@ mod tests {
     #[test]
     fn a_copy_up_to_the_fork_is_contained_and_one_byte_more_is_not() {
         let view = history();
-        assert_eq!(contains(&view, Epoch(4), &saved(&[(1, 10)]), at(1, 100)), Some(true));
-        assert_eq!(contains(&view, Epoch(4), &saved(&[(1, 10)]), at(1, 101)), Some(false));
-        assert_eq!(contains(&view, Epoch(4), &saved(&[(1, 10), (2, 20)]), at(2, 200)), Some(true));
-        assert_eq!(contains(&view, Epoch(4), &saved(&[(1, 10), (2, 20)]), at(2, 201)), Some(false));
-        assert_eq!(contains(&view, Epoch(4), &saved(&[(1, 10), (2, 20), (4, 40)]), at(4, 999)), Some(true));
+        assert_eq!(contains(&view, Epoch(4), &saved(&[(1, 10)]), &copy(at(1, 100))), Some(true));
+        assert_eq!(contains(&view, Epoch(4), &saved(&[(1, 10)]), &copy(at(1, 101))), Some(false));
+        assert_eq!(contains(&view, Epoch(4), &saved(&[(1, 10), (2, 20)]), &copy(at(2, 200))), Some(true));
+        assert_eq!(contains(&view, Epoch(4), &saved(&[(1, 10), (2, 20)]), &copy(at(2, 201))), Some(false));
+        assert_eq!(
+            contains(&view, Epoch(4), &saved(&[(1, 10), (2, 20), (4, 40)]), &copy(at(4, 999))),
+            Some(true)
+        );
     }
 
     #[test]
     fn an_equal_number_with_another_nonce_is_foreign() {
-        assert_eq!(contains(&history(), Epoch(4), &saved(&[(1, 10), (2, 21)]), at(2, 150)), Some(false));
-        assert_eq!(contains(&history(), Epoch(4), &saved(&[(1, 10), (4, 41)]), at(4, 150)), Some(false));
+        assert_eq!(
+            contains(&history(), Epoch(4), &saved(&[(1, 10), (2, 21)]), &copy(at(2, 150))),
+            Some(false)
+        );
+        assert_eq!(
+            contains(&history(), Epoch(4), &saved(&[(1, 10), (4, 41)]), &copy(at(4, 150))),
+            Some(false)
+        );
     }
 
     #[test]
     fn a_source_that_was_opened_but_sent_nothing_does_not_count() {
         let followed_3_in_vain = saved(&[(1, 10), (2, 20), (3, 30)]);
-        assert_eq!(contains(&history(), Epoch(4), &followed_3_in_vain, at(2, 150)), Some(true));
-        assert_eq!(contains(&history(), Epoch(4), &followed_3_in_vain, at(3, 150)), Some(false));
+        assert_eq!(contains(&history(), Epoch(4), &followed_3_in_vain, &copy(at(2, 150))), Some(true));
+        assert_eq!(contains(&history(), Epoch(4), &followed_3_in_vain, &copy(at(3, 150))), Some(false));
         let followed_another_4_in_vain = saved(&[(1, 10), (2, 20), (4, 41)]);
-        assert_eq!(contains(&history(), Epoch(4), &followed_another_4_in_vain, at(2, 150)), Some(false));
+        assert_eq!(
+            contains(&history(), Epoch(4), &followed_another_4_in_vain, &copy(at(2, 150))),
+            Some(false)
+        );
+        let then_4 = saved(&[(1, 10), (2, 20), (3, 30), (4, 40)]);
+        assert_eq!(contains(&history(), Epoch(4), &then_4, &copy(at(4, 250))), Some(true), "nor later on");
     }
 
     #[test]
     fn an_unknown_copy_is_not_contained_and_an_unknown_way_says_nothing() {
-        assert_eq!(contains(&history(), Epoch(4), &saved(&[]), at(1, 1)), Some(false));
-        assert_eq!(contains(&history(), Epoch(4), &saved(&[(1, 10)]), at(2, 1)), Some(false));
+        assert_eq!(contains(&history(), Epoch(4), &saved(&[]), &copy(at(1, 1))), Some(false));
+        assert_eq!(contains(&history(), Epoch(4), &saved(&[(1, 10)]), &copy(at(2, 1))), Some(false));
         assert_eq!(
-            contains(&history(), Epoch(4), &saved(&[(1, 10), (2, 20), (4, 40)]), at(5, 1)),
+            contains(&history(), Epoch(4), &saved(&[(1, 10), (2, 20), (4, 40)]), &copy(at(5, 1))),
             Some(false)
         );
-        assert_eq!(contains(&history(), Epoch(3), &saved(&[(1, 10)]), at(1, 1)), None);
+        assert_eq!(contains(&history(), Epoch(3), &saved(&[(1, 10)]), &copy(at(1, 1))), None);
+    }
+
+    #[test]
+    fn what_came_and_went_meanwhile_belongs_to_the_way() {
+        let path = path(&history(), Epoch(4)).unwrap();
+        let extended = |lineage: &[(u32, u64)]| {
+            let mut lineage = saved(lineage).lineage;
+            extend(&mut lineage, &path);
+            lineage
+        };
+        assert_eq!(extended(&[(1, 10)]), path);
+        assert_eq!(extended(&[(1, 10), (3, 30)]), saved(&[(1, 10), (2, 20), (3, 30), (4, 40)]).lineage);
+        assert_eq!(extended(&[(1, 10), (2, 20), (4, 40)]), path);
     }
 
     /// A copy at 250 of the last of these timelines.

@@ -509,8 +509,10 @@ impl Node {
             }
             Op::SetAside => return Saved { highest: self.saved.highest, ..Saved::default() },
             Op::Follow(_) => {
-                let reign = self.view.reign.as_ref().map(|reign| (reign.epoch, reign.nonce));
-                self.extend_lineage(reign);
+                let reign = self.view.reign.as_ref().map_or(Epoch(0), |reign| reign.epoch);
+                let path = crate::lineage::path(&self.view, reign).unwrap_or_default();
+                crate::lineage::extend(&mut self.saved.lineage, &path);
+                self.saved.highest = self.saved.highest.max(reign);
             }
             Op::Promote | Op::StartInPlace => {
                 let own = self.lease.as_ref().map(|lease| (lease.epoch, lease.nonce));

@@ -100,7 +100,7 @@ impl Node {
         if self.source().is_none() || self.stale {
             return None;
         }
-        lineage::contains(&self.view, reign.epoch, &self.saved, data.position)
+        lineage::contains(&self.view, reign.epoch, &self.saved, data)
     }
 
     /// Brings a copy that has left the elected history back, in the gentlest way there is: by a rewind, as soon as the

@@ -47,6 +47,29 @@ fn a_reign_is_in_the_lineage_before_its_first_byte_can_arrive() {
 }
 
 #[test]
+fn reigns_that_came_and_went_while_a_member_was_away_do_not_part_it_from_the_history() {
+    let mut b = looked(saved("b", &[1]), reign_of_a(3), in_recovery(at(1, 100)));
+    let follow = b.order();
+    assert_eq!(follow.order.op, Op::Follow("a".into()));
+    assert_eq!(follow.order.saved, saved("b", &[1, 2, 3]), "its WAL of epoch 2 comes from here, too");
+    b.done(&follow);
+    let source = Some(("a".into(), Epoch(3)));
+    b.sees(Instance::Standby { data: data(at(3, 250)), source, streaming: true, ready: true });
+    assert_eq!((b.op(), b.node.saved()), (None, &saved("b", &[1, 2, 3])));
+}
+
+#[test]
+fn a_source_that_sent_nothing_does_not_part_a_copy_from_the_history_later_on() {
+    let mut store = reign_of_a(3);
+    write(&mut store, [Record::Epoch(epoch_record(4, "a", Some(at(2, 230)))), Record::Reign(reign(4, "a"))]);
+    let mut data = data(at(4, 250));
+    Arc::make_mut(&mut data.forks).remove(&Epoch(3));
+    let found = Instance::Stopped { data, clean: true, signal: true };
+    let b = looked(saved("b", &[1, 2, 3, 4]), store, found);
+    assert_eq!(b.op(), Some(&Op::StartStandby));
+}
+
+#[test]
 fn a_copy_that_went_past_the_fork_is_moved_aside_and_made_anew() {
     let mut b = looked(saved("b", &[1]), reign_of_a(2), stopped(at(1, 101)));
     assert_eq!(b.told(), [not_contained()]);
