@@ -272,7 +272,7 @@ impl Node {
     }
 
     /// A copy that somebody promoted by hand is marked as such for good, before the traces go: its history file may
-    /// well be the same as that of an elected reign (hazard C01).
+    /// well be the same as that of an elected reign (hazard C01), also of one that the copy was about to follow.
     pub(crate) fn notice_unordered_promotion(&mut self) {
         let epoch = match &self.instance {
             Instance::Primary { data, .. } | Instance::Stopped { data, signal: false, .. } => {
@@ -280,12 +280,16 @@ impl Node {
             }
             _ => return,
         };
-        let record = self.view.epochs.get(&epoch);
-        let ours = record.is_some_and(|record| record.holder == self.config.me);
-        match self.saved.lineage.last_mut() {
-            Some((last, _)) if *last < epoch => self.saved.lineage.push((epoch, UNORDERED)),
-            Some((last, nonce)) if *last == epoch && record.is_some() && !ours => *nonce = UNORDERED,
-            Some(_) | None => {}
+        let known = self.view.epochs.contains_key(&epoch);
+        let ours = |(epoch, _): &(Epoch, Nonce)| {
+            self.view.epochs.get(epoch).is_some_and(|record| record.holder == self.config.me)
+        };
+        let lineage = &self.saved.lineage;
+        match lineage.binary_search_by_key(&epoch, |(epoch, _)| *epoch) {
+            // A promotion to a reign of this node's own may have ended half-way.
+            Ok(at) if known && !lineage[at..].iter().any(ours) => self.saved.lineage[at].1 = UNORDERED,
+            Err(at) if at > 0 => self.saved.lineage.insert(at, (epoch, UNORDERED)),
+            Ok(_) | Err(_) => {}
         }
     }
 

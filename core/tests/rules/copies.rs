@@ -4,7 +4,7 @@ use crate::host::*;
 use primacy_core::event::Frozen;
 use primacy_core::instance::{Data, Failure, Foreign, Instance, Op, Saved};
 use primacy_core::store::{Initialize, News, Pledge, Record, Reign, Released, View};
-use primacy_core::{Boot, Config, CopyId, Epoch, Event, Guard, Input, Nonce, SystemId};
+use primacy_core::{Boot, Config, CopyId, Epoch, Event, Guard, Input, Nonce, Position, SystemId};
 use std::sync::Arc;
 
 /// `b` with this copy, after its first look at a store and at its PostgreSQL; copies aren't rewound.
@@ -268,10 +268,20 @@ fn a_missing_signal_file_betrays_a_promotion_that_nobody_saw() {
     };
     assert!(marked(by_hand(false)));
     assert!(!marked(by_hand(true)), "it was a standby");
-    assert!(
-        !marked(Instance::Stopped { data: data(at(1, 100)), clean: true, signal: false }),
-        "of an older one"
-    );
+}
+
+#[test]
+fn a_promotion_by_hand_to_the_number_of_a_reign_that_it_was_to_follow_later_is_marked() {
+    let marks = |holder: &str, lineage: &[u32], position: Position| {
+        let mut store = reign_of_a(3);
+        write(&mut store, [Record::Epoch(epoch_record(3, holder, Some(fork_of(3))))]);
+        let found = Instance::Stopped { data: data(position), clean: false, signal: false };
+        let node = looked(saved("b", lineage), store, found).node;
+        node.saved().lineage.iter().map(|(_, nonce)| nonce.0).collect::<Vec<_>>()
+    };
+    assert_eq!(marks("a", &[1, 2, 3], at(2, 110)), [10, 0, 30], "it was ordered to follow epoch 3");
+    assert_eq!(marks("a", &[1, 3], at(2, 110)), [10, 0, 30], "nobody knew of that timeline");
+    assert_eq!(marks("b", &[1, 2, 3], at(2, 110)), [10, 20, 30], "its own promotion ended half-way");
 }
 
 #[test]
