@@ -1,4 +1,5 @@
-//! I8: no copy is replaced that holds commits of the elected history which no other copy holds.
+//! I8: no copy is replaced that holds commits of the elected history which no other copy holds; and none that is part of
+//! that history as it is, whoever else holds the same.
 
 use crate::world::{World, Wrong};
 
@@ -6,8 +7,11 @@ use crate::world::{World, Wrong};
 pub fn check(world: &World) -> Option<String> {
     let (host, wrong) = world.record.wrong?;
     let name = &world.setup.configs[usize::from(host)].me;
-    (wrong == Wrong::Destroyed)
-        .then(|| format!("{name} discarded the last copy of commits that were not lost"))
+    match wrong {
+        Wrong::Destroyed => Some(format!("{name} discarded the last copy of commits that were not lost")),
+        Wrong::Needless => Some(format!("{name} discarded a copy that could have followed as it was")),
+        Wrong::Unreported | Wrong::Short | Wrong::SameMark | Wrong::Unready => None,
+    }
 }
 
 #[cfg(test)]
@@ -35,6 +39,23 @@ mod tests {
         world.watch_discard(0, &order(None));
         assert_eq!(world.record.wrong, Some((0, Wrong::Destroyed)));
         assert!(check(&world).is_some());
+    }
+
+    #[test]
+    fn a_copy_that_could_follow_is_missed_though_others_hold_the_same() {
+        let mut world = led();
+        epoch(&mut world, 1, None);
+        epoch(&mut world, 2, Some(Position { epoch: Epoch(1), lsn: Lsn(7) }));
+        world.host(1).postgres.data = world.hosts[0].postgres.data.clone();
+        let discarded_at = |end| {
+            let mut world = world.clone();
+            world.host(1).postgres.data.as_mut().unwrap().end = Lsn(end);
+            world.watch_discard(1, &order(None));
+            (world.record.wrong, check(&world).is_some())
+        };
+        assert_eq!(discarded_at(7), (Some((1, Wrong::Needless)), true));
+        assert_eq!(discarded_at(8), (None, false), "it went beyond");
+        assert_eq!(discarded_at(0), (None, false), "there is nothing in it");
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! I14: whatever is interrupted leads back to a legal state. Nothing half-made is ever started, and no copy of the data
-//! bears the mark of another one.
+//! I14: whatever is interrupted leads back to a legal state. Nothing half-made is ever started, nothing stands for
+//! election that can't be promoted yet, and no copy of the data bears the mark of another one.
 
 use crate::world::postgres::Process;
 use crate::world::{World, Wrong};
@@ -7,8 +7,14 @@ use crate::world::{World, Wrong};
 /// Says who runs what isn't whole, or isn't itself.
 pub fn check(world: &World) -> Option<String> {
     let name = |host: usize| &world.setup.configs[host].me;
-    if let Some((host, Wrong::SameMark)) = world.record.wrong {
-        return Some(format!("{}'s new copy bears the mark of another", name(usize::from(host))));
+    match world.record.wrong {
+        Some((host, Wrong::SameMark)) => {
+            return Some(format!("{}'s new copy bears the mark of another", name(usize::from(host))));
+        }
+        Some((host, Wrong::Unready)) => {
+            return Some(format!("{} stands and still replays its WAL", name(usize::from(host))));
+        }
+        Some(_) | None => {}
     }
     let runs_torn = world.hosts.iter().position(|one| {
         one.postgres.process != Process::Down && one.postgres.data.as_ref().is_some_and(|data| data.torn)
@@ -20,6 +26,8 @@ pub fn check(world: &World) -> Option<String> {
 mod tests {
     use super::super::by_hand::led;
     use super::{Wrong, check};
+    use primacy_core::Epoch;
+    use primacy_core::event::Right;
 
     #[test]
     fn a_torn_copy_may_lie_there_but_not_run() {
@@ -41,5 +49,14 @@ mod tests {
         assert!(check(&world).is_some());
         world.record.wrong = Some((1, Wrong::Short));
         assert_eq!(check(&world), None);
+    }
+    #[test]
+    fn a_candidate_that_still_replays_is_seen() {
+        let mut world = led();
+        world.watch_candidate(0, Epoch(2), Right::Leader);
+        assert_eq!(check(&world), None);
+        world.host(0).postgres.replays = true;
+        world.watch_candidate(0, Epoch(2), Right::Leader);
+        assert!(check(&world).is_some());
     }
 }

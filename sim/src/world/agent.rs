@@ -4,7 +4,6 @@ use super::event::{Event, Fault, FlightId, HostId, Site};
 use super::host::{Agent, Cargo, Flight, Warden};
 use super::settle::NOBODY;
 use super::{Trail, World};
-use primacy_core::event::Right;
 use primacy_core::instance::{Op, Order};
 use primacy_core::store::{Answer, News, Record, Request, Response};
 use primacy_core::{Effect, Epoch, Input, MachineId, Node, OpId, Revision, Time};
@@ -89,7 +88,7 @@ impl World {
                 Effect::Reply(_, reply) => trail.replies.push((host, reply)),
                 Effect::Tell(event) => {
                     if let primacy_core::Event::Stands { epoch, right, .. } = event {
-                        self.stands(host, epoch, right);
+                        self.watch_candidate(host, epoch, right);
                     }
                     trail.told.push((host, event));
                 }
@@ -103,14 +102,6 @@ impl World {
         }
         if asks && self.hosts[usize::from(host)].freezes_asking {
             self.agent_freezes(host);
-        }
-    }
-
-    fn stands(&mut self, host: HostId, epoch: Epoch, right: Right) {
-        if right == Right::HandedOver {
-            self.record.handed = Some((epoch, host));
-        } else {
-            self.record.handed.take_if(|(_, other)| *other == host);
         }
     }
 

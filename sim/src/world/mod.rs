@@ -84,7 +84,7 @@ pub struct Record {
     pub acknowledged: BTreeMap<(Epoch, HostId), Lsn>,
     /// A host that took WAL from a source whose history isn't its own.
     pub misjoined: Option<HostId>,
-    /// Who stands for which reign as the one it was handed to.
+    /// The reign that somebody stands for as the one it was handed to, and who that is.
     pub handed: Option<(Epoch, HostId)>,
     /// What must not have happened to a copy of the data.
     pub wrong: Option<(HostId, Wrong)>,
@@ -95,12 +95,16 @@ pub struct Record {
 pub enum Wrong {
     /// Commits of the elected history were discarded of which there was no other copy.
     Destroyed,
+    /// A copy was discarded that was part of the elected history as it was.
+    Needless,
     /// Acknowledged commits were discarded without saying so.
     Unreported,
     /// A new copy bears the mark of another one.
     SameMark,
     /// A reign that was handed over in order began without all commits of the one before.
     Short,
+    /// A copy stood for election that still replayed its own WAL.
+    Unready,
 }
 
 /// What one step has brought about, besides the change of the world.

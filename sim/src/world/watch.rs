@@ -3,13 +3,15 @@
 //! The truth is told from timelines and who wrote them, never from what nodes or their records say.
 
 use super::event::HostId;
+use super::postgres::Timeline;
 use super::{World, Wrong};
+use primacy_core::event::Right;
 use primacy_core::instance::Order;
 use primacy_core::{Epoch, Lsn, lineage};
 
 impl World {
-    /// A copy is about to be replaced. Whatever of the elected history it holds, another copy must hold, too; and what it
-    /// holds beyond that must be said to be lost.
+    /// A copy is about to be replaced. Whatever of the elected history it holds, another copy must hold, too; what it
+    /// holds beyond that must be said to be lost; and there must be something beyond it.
     pub(crate) fn watch_discard(&mut self, host: HostId, order: &Order) {
         let Some(data) = &self.hosts[usize::from(host)].postgres.data else { return };
         if data.torn {
@@ -31,6 +33,12 @@ impl World {
             if held > needed.max(start) && !said {
                 self.record.wrong = Some((host, Wrong::Unreported));
             }
+        }
+        let elected = |at: &Timeline| {
+            data.reaches(at.epoch, at.by).is_some_and(|end| end <= self.elected_end(at.epoch, at.by))
+        };
+        if data.end > Lsn(0) && data.timelines.iter().all(elected) {
+            self.record.wrong = Some((host, Wrong::Needless));
         }
     }
 
@@ -57,6 +65,14 @@ impl World {
         });
         if known || listed || self.hosts.iter().any(|one| one.saved.copy == mark) {
             self.record.wrong = Some((host, Wrong::SameMark));
+        }
+    }
+
+    /// Somebody stands for election.
+    pub(crate) fn watch_candidate(&mut self, host: HostId, epoch: Epoch, right: Right) {
+        self.record.handed = (right == Right::HandedOver).then_some((epoch, host));
+        if self.hosts[usize::from(host)].postgres.replays {
+            self.record.wrong = Some((host, Wrong::Unready));
         }
     }
 
