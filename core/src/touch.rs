@@ -54,6 +54,7 @@ impl Node {
         t.boot(&mut self.boot);
         self.draws = 0;
         touch_saved(&mut self.saved, t);
+        t.copy(&mut self.beyond_rewinding);
         touch_shared(&mut self.view, t);
         self.touch_seen(t);
         t.due(&mut self.ask_again);

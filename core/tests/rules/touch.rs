@@ -2,7 +2,7 @@
 //! same state.
 
 use crate::host::*;
-use primacy_core::instance::Saved;
+use primacy_core::instance::{Failure, Op, Saved};
 use primacy_core::store::{
     Answer, Key, News, Record, Reign, Released, Request, Response, Switchover, Txn, View,
 };
@@ -10,7 +10,7 @@ use primacy_core::touch::{
     Touch, touch_news, touch_record, touch_request, touch_response, touch_saved, touch_view,
 };
 use primacy_core::{
-    Boot, Command, CopyId, Epoch, Guard, Input, Node, Nonce, OpId, Revision, Span, Time, Timer,
+    Boot, Command, CopyId, Epoch, Guard, Input, Node, Nonce, OpId, Position, Revision, Span, Time, Timer,
 };
 use std::sync::Arc;
 
@@ -124,7 +124,7 @@ fn forgotten(node: &Node) -> (Node, Forget) {
 }
 
 /// The same host an hour later, in another cluster that went the same way: all marks and revisions are others.
-fn elsewhere(name: &str, saved: &Saved, store: &View, position: primacy_core::Position) -> Host {
+fn elsewhere(name: &str, saved: &Saved, store: &View, position: Position) -> Host {
     let (mut saved, mut store) = (saved.clone(), store.clone());
     touch_saved(&mut saved, &mut Shift);
     touch_view(&mut store, &mut Shift);
@@ -137,8 +137,12 @@ fn elsewhere(name: &str, saved: &Saved, store: &View, position: primacy_core::Po
 
 /// Plays a story on two hosts that differ in all that is relative; the states must be the same one.
 fn same_story(name: &str, lineage: &[u32], epoch: u32, story: impl Fn(&mut Host)) {
-    let (saved, store) = (saved(name, lineage), reign_of_a(epoch));
     let position = at(*lineage.last().expect("a reign"), 100);
+    same_story_from(position, name, lineage, epoch, story);
+}
+
+fn same_story_from(position: Position, name: &str, lineage: &[u32], epoch: u32, story: impl Fn(&mut Host)) {
+    let (saved, store) = (saved(name, lineage), reign_of_a(epoch));
     let mut one = Host::new(config(name), saved.clone(), store.clone(), stopped(position));
     let mut other = elsewhere(name, &saved, &store, position);
     for host in [&mut one, &mut other] {
@@ -160,6 +164,17 @@ fn a_standby_with_a_read_and_then_a_wish_under_way() {
         b.settle();
         b.pass(secs(1));
         b.command(Command::Switchover { to: None });
+    });
+}
+
+#[test]
+fn a_copy_that_can_not_be_rewound_and_is_about_to_be_moved_aside() {
+    same_story_from(at(1, 101), "b", &[1], 2, |b| {
+        b.see();
+        let rewind = b.order();
+        b.failed(&rewind, Failure::Hopeless);
+        b.pass_pause();
+        assert_eq!(b.op(), Some(&Op::SetAside));
     });
 }
 
