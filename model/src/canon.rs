@@ -14,7 +14,6 @@
 //! | nonces, boots, copies | equality | numbered as they are met; 0 stays, it means "none" |
 //! | numbers of effects and flights | equality, within a host | numbered as they are met |
 //! | the order of what is on its way | nothing, as any may arrive first; save which is lost of more zombies than the bound | sorted |
-//! | acknowledged commits of the past | nothing in a model | forgotten |
 //!
 //! Hosts keep their names, even where they could be exchanged for each other: between equally good candidates the name
 //! decides, so the future of two worlds that differ in the names isn't the same.
@@ -96,7 +95,10 @@ fn walk(world: &mut World, t: &mut dyn Walker) {
                 touch_response(response, t);
             }
             Cargo::News(news) => touch_news(news, t),
-            Cargo::Done(op, _) => t.op(op),
+            Cargo::Done(op, performed) => {
+                t.op(op);
+                performed.found.saved.iter_mut().for_each(|saved| touch_saved(saved, t));
+            }
             Cargo::Arm(_, until) => t.fence(until),
             Cargo::Guard(primacy_core::Guard::Armed { until, .. }) => t.fence(until),
             Cargo::Guard(primacy_core::Guard::Idle | primacy_core::Guard::Lost) => {}
@@ -144,7 +146,6 @@ fn rest(world: &mut World) {
         flight.id = id;
     }
     world.next_flight = world.flights.len() as u32;
-    world.record.acknowledged.clear();
 }
 
 /// The first walk: which revisions there are of each record.
