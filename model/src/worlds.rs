@@ -2,10 +2,11 @@
 
 use crate::canon::canonicalise;
 use crate::step::Step;
-use primacy_core::{Config, Event as Told, Name, Span};
+use primacy_core::instance::Instance;
+use primacy_core::{Config, Event as Told, MachineId, Name, Span};
 use primacy_sim::invariants::progress;
 use primacy_sim::world::enumerate::{ANY, Bounds, Spent};
-use primacy_sim::world::event::{Event, Fault};
+use primacy_sim::world::event::{Event, Fault, Site};
 use primacy_sim::world::postgres::Process;
 use primacy_sim::world::{Setup, Trail, World};
 use std::sync::Arc;
@@ -24,6 +25,8 @@ pub struct Named {
     pub states: usize,
     hosts: usize,
     tune: fn(&mut Config),
+    /// How it came to where it begins.
+    before: fn(&mut World),
     bounds: fn() -> Bounds,
     /// What must be reached somewhere, lest silence be taken for success.
     pub sometimes: &'static [Sometimes],
@@ -63,6 +66,7 @@ pub const WORLDS: &[Named] = &[
         states: 29,
         hosts: 2,
         tune: |_| {},
+        before: lead,
         bounds: || Bounds { epoch_max: 1, leader_key_goes: true, slow_stops: true, ..Bounds::default() },
         sometimes: &[KEY_GONE],
     },
@@ -71,11 +75,35 @@ pub const WORLDS: &[Named] = &[
         asks: "is a lease given back only by a PostgreSQL that is stopped?",
         fixes: "one switchover, nothing is lost, exact clocks, no crashes; not followed beyond a takeover",
         long: false,
-        states: 1_814,
+        states: 1_906,
         hosts: 2,
         tune: |_| {},
+        before: lead,
         bounds: || Bounds { epoch_max: 1, switchovers: 1, slow_orders: true, ..Bounds::default() },
         sometimes: &[ELECTED],
+    },
+    Named {
+        name: "heir",
+        asks: "does a reign that is handed over in order begin without a commit of the one before?",
+        fixes: "one switchover, one commit, one host loses its power or one request stalls, exact clocks; orders but \
+                stops take no time; one takeover",
+        long: false,
+        states: 9_701,
+        hosts: 2,
+        tune: |_| {},
+        before: lead,
+        bounds: || Bounds {
+            epoch_max: 2,
+            switchovers: 1,
+            commits: 1,
+            prompt: true,
+            troubles: Some(1),
+            host_dies: ANY,
+            replicate: true,
+            slow_stops: true,
+            ..Bounds::default()
+        },
+        sometimes: &[HEIR, TOO_SHORT],
     },
     Named {
         name: "silence",
@@ -85,6 +113,7 @@ pub const WORLDS: &[Named] = &[
         states: 7_332,
         hosts: 2,
         tune: |_| {},
+        before: lead,
         bounds: || Bounds { epoch_max: 1, loss: true, slow_stops: true, ..Bounds::default() },
         sometimes: &[ELECTED, FENCED],
     },
@@ -96,6 +125,7 @@ pub const WORLDS: &[Named] = &[
         states: 11_851,
         hosts: 2,
         tune: |_| {},
+        before: lead,
         bounds: || Bounds { epoch_max: 1, agent_freezes: 1, slow_stops: true, ..Bounds::default() },
         sometimes: &[ELECTED, FENCED],
     },
@@ -107,6 +137,7 @@ pub const WORLDS: &[Named] = &[
         states: 22_730,
         hosts: 2,
         tune: |config| config.ttl = Span(8),
+        before: lead,
         bounds: || Bounds { epoch_max: 1, loss: true, slow_stops: true, ..Bounds::default() },
         sometimes: &[ELECTED, FENCED],
     },
@@ -118,6 +149,7 @@ pub const WORLDS: &[Named] = &[
         states: 124_106,
         hosts: 2,
         tune: |config| config.drift = Span(2),
+        before: lead,
         bounds: || Bounds {
             epoch_max: 1,
             drift_every: 5,
@@ -128,6 +160,46 @@ pub const WORLDS: &[Named] = &[
         sometimes: &[ELECTED, FENCED],
     },
     Named {
+        name: "twin",
+        asks: "does an agent on a cloned machine take the reign of its name for its own?",
+        fixes: "one host and its clone, two troubles, exact clocks, punctual agents; not followed beyond a takeover",
+        long: false,
+        states: 119_980,
+        hosts: 2,
+        tune: |config| {
+            if config.me.as_str() == NAMES[1] {
+                (config.me, config.machine) = (NAMES[0].into(), MachineId(1));
+            }
+        },
+        before: cloned,
+        bounds: || Bounds { epoch_max: 1, ..hardships() },
+        sometimes: &[TAKEOVER],
+    },
+    Named {
+        name: "rejoin",
+        asks: "is an old primary that left the history ever run half-made, or discarded while it is needed?",
+        fixes: "two hosts, one trouble once the old primary has lost its power, one commit, exact clocks, no freezes; no \
+                takeover is followed",
+        long: false,
+        states: 222_636,
+        hosts: 2,
+        tune: |_| {},
+        before: parted,
+        bounds: || Bounds {
+            epoch_max: 2,
+            prompt: true,
+            troubles: Some(1),
+            agent_dies: ANY,
+            host_dies: ANY,
+            fails: ANY,
+            commits: 1,
+            slow_orders: true,
+            late_checkpoints: true,
+            ..Bounds::default()
+        },
+        sometimes: &[TORN, ASIDE, REWOUND, BACK],
+    },
+    Named {
         name: "watch",
         asks: "may a candidate trust what it has not heard?",
         fixes: "nothing else is lost, exact clocks, punctual agents, no crashes; not followed beyond a takeover",
@@ -135,6 +207,7 @@ pub const WORLDS: &[Named] = &[
         states: 404_631,
         hosts: 2,
         tune: |_| {},
+        before: lead,
         bounds: || Bounds { epoch_max: 1, watch_breaks: true, slow_stops: true, ..Bounds::default() },
         sometimes: &[MISSED],
     },
@@ -146,6 +219,7 @@ pub const WORLDS: &[Named] = &[
         states: 296_486,
         hosts: 2,
         tune: |_| {},
+        before: lead,
         bounds: || Bounds { epoch_max: 1, loss: true, agent_dies: 1, slow_stops: true, ..Bounds::default() },
         sometimes: &[ELECTED, FENCED],
     },
@@ -154,9 +228,10 @@ pub const WORLDS: &[Named] = &[
         asks: "what is a takeover worth whose winner is frozen meanwhile?",
         fixes: "one switchover, one freeze, nothing is lost, exact clocks, no crashes, one takeover",
         long: false,
-        states: 455_959,
+        states: 447_754,
         hosts: 2,
         tune: |_| {},
+        before: lead,
         bounds: || Bounds {
             epoch_max: 2,
             switchovers: 1,
@@ -175,6 +250,7 @@ pub const WORLDS: &[Named] = &[
         states: 527_215,
         hosts: 2,
         tune: |_| {},
+        before: lead,
         bounds: || Bounds { epoch_max: 2, loss: true, slow_stops: true, ..Bounds::default() },
         sometimes: &[TAKEOVER, FENCED],
     },
@@ -186,6 +262,7 @@ pub const WORLDS: &[Named] = &[
         states: 26_364,
         hosts: 3,
         tune: |_| {},
+        before: lead,
         bounds: || Bounds {
             epoch_max: 2,
             troubles: Some(1),
@@ -201,9 +278,10 @@ pub const WORLDS: &[Named] = &[
         fixes: "three hosts, store and watches never fail, orders but stops take no time; not followed beyond a \
                 takeover",
         long: false,
-        states: 887_653,
+        states: 888_013,
         hosts: 3,
         tune: |config| config.drift = Span(2),
+        before: lead,
         bounds: || Bounds { epoch_max: 1, drift_every: 5, slips: Some(1), ..hardships() },
         sometimes: &[ELECTED, FENCED],
     },
@@ -215,6 +293,7 @@ pub const WORLDS: &[Named] = &[
         states: 5_979_803,
         hosts: 3,
         tune: |_| {},
+        before: lead,
         bounds: || Bounds { epoch_max: 2, store_down: ANY, watch_breaks: true, ..hardships() },
         sometimes: &[TAKEOVER, WRITABLE, FENCED],
     },
@@ -248,10 +327,55 @@ const KEY_GONE: Sometimes = Sometimes {
     seen: |step| matches!(step.event, Event::Fault(Fault::LeaderKeyGone)),
 };
 
+const HEIR: Sometimes = Sometimes {
+    name: "a host leads that it was handed to",
+    seen: |step| step.before.record.handed.is_some() && writable(step.after, 1) && !writable(step.before, 1),
+};
+
+const TOO_SHORT: Sometimes = Sometimes {
+    name: "a host that lacks the end of a reign that was handed over",
+    seen: |step| {
+        let reign = step.after.store.view.reign.as_ref();
+        let end = reign.and_then(|reign| reign.released.as_ref()?.end);
+        let lacks =
+            step.after.hosts[1].postgres.data.as_ref().zip(end).is_some_and(|(data, end)| data.end < end);
+        lacks && matches!(step.after.hosts[1].postgres.process, Process::Recovery(_))
+    },
+};
+
+const TORN: Sometimes = Sometimes {
+    name: "a rewind that was interrupted is found",
+    seen: |step| {
+        let incomplete = |world: &World| {
+            world.hosts[0].node().is_some_and(|node| *node.instance() == Instance::Incomplete)
+        };
+        incomplete(step.after) && !incomplete(step.before)
+    },
+};
+
+const ASIDE: Sometimes = Sometimes {
+    name: "a copy is moved aside",
+    seen: |step| step.after.hosts[0].postgres.aside > step.before.hosts[0].postgres.aside,
+};
+
+const REWOUND: Sometimes = Sometimes {
+    name: "a copy is rewound",
+    seen: |step| step.trail.told.iter().any(|(_, told)| matches!(told, Told::Rewound { .. })),
+};
+
+const BACK: Sometimes = Sometimes {
+    name: "the old primary follows the new one",
+    seen: |step| step.after.streams(0) == Some(1) && step.before.streams(0).is_none(),
+};
+
 const MISSED: Sometimes = Sometimes {
     name: "a standby reads what it has missed",
     seen: |step| step.trail.moves.contains(&("standby", "watch interrupted", "standby")),
 };
+
+fn writable(world: &World, host: usize) -> bool {
+    world.hosts[host].postgres.process == Process::Primary
+}
 
 fn holder(world: &World) -> Option<&Name> {
     world.store.view.reign.as_ref().map(|reign| &reign.holder)
@@ -302,11 +426,13 @@ impl Named {
         Arc::new(Setup { configs: configs.collect(), instant: true, outside: false, bounds })
     }
 
-    /// The world at its beginning, in canonical form: a healthy cluster, led by its first primary, where everybody may
-    /// be elected.
+    /// The world at its beginning, in canonical form: if nothing else is asked for a healthy cluster, led by its first
+    /// primary, where everybody may be elected.
     pub fn begin(&self) -> World {
-        let mut world = World::new(self.setup(Bounds { epoch_max: u32::MAX, ..Bounds::default() }));
-        lead(&mut world);
+        let late_checkpoints = (self.bounds)().late_checkpoints;
+        let mut world =
+            World::new(self.setup(Bounds { epoch_max: u32::MAX, late_checkpoints, ..Bounds::default() }));
+        (self.before)(&mut world);
         world.setup = self.setup((self.bounds)());
         world.spent = Spent::default();
         canonicalise(&mut world);
@@ -325,6 +451,38 @@ fn lead(world: &mut World) {
         let listed = world.store.view.rule.as_ref().map_or(0, |rule| rule.electable.len());
         progress::healthy(world).is_ok() && listed + 1 == world.hosts.len() && world.flights.is_empty()
     });
+}
+
+/// The first primary acknowledges a commit that nobody receives, and loses its power. The other host has been elected,
+/// and has just become writable.
+fn parted(world: &mut World) {
+    lead(world);
+    let mut trail = Trail::default();
+    let link = (Site::Host(0), Site::Host(1));
+    let events = [
+        Event::Fault(Fault::Cut(link.0, link.1)),
+        Event::Commit(0),
+        Event::Fault(Fault::HostDies(0)),
+        Event::Fault(Fault::Heal(link.0, link.1)),
+    ];
+    for event in events {
+        assert!(world.apply(&event, &mut trail), "{event:?} can't happen");
+    }
+    run_until(world, |world| world.hosts[1].postgres.process == Process::Primary);
+}
+
+/// A cluster of one host, whose machine has been cloned, with all that is on its disks; the clone's agent doesn't run
+/// yet.
+fn cloned(world: &mut World) {
+    let mut trail = Trail::default();
+    world.apply(&Event::Fault(Fault::AgentStarts(0)), &mut trail);
+    run_until(world, |world| {
+        let leads = world.hosts[0].node().is_some_and(|node| node.is_primary(world.local(0)));
+        leads && world.flights.is_empty()
+    });
+    let original = world.hosts[0].clone();
+    let clone = world.host(1);
+    (clone.saved, clone.postgres.data) = (original.saved, original.postgres.data);
 }
 
 fn run_until(world: &mut World, done: impl Fn(&World) -> bool) {

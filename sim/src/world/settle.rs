@@ -14,7 +14,7 @@ use super::event::{FlightId, HostId};
 use super::host::{Agent, Cargo};
 use super::{Trail, World};
 use primacy_core::OpId;
-use primacy_core::instance::Op;
+use primacy_core::instance::{Instance, Op};
 use primacy_core::store::{News, Request};
 
 /// More local steps than this after one event mean that a host goes round in circles.
@@ -106,7 +106,10 @@ impl World {
     fn settle_look(&mut self, host: HostId, trail: &mut Trail) -> bool {
         let one = &self.hosts[usize::from(host)];
         let Some(node) = one.running() else { return false };
-        if one.order.is_some() || *node.instance() == self.instance(host) {
+        let (known, shown) = (node.instance(), self.instance(host));
+        // What lies there half-rewound is nothing to a node.
+        let torn = *known == Instance::Incomplete && one.saved.mending;
+        if one.order.is_some() || *known == shown || torn && matches!(shown, Instance::Stopped { .. }) {
             return false;
         }
         self.look(host, trail)
