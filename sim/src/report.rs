@@ -115,7 +115,7 @@ pub fn counts(counts: &Counts) -> String {
 }
 
 /// What a sweep of so many seeds must have reached, or it says nothing: (count, per thousand seeds).
-pub const FLOORS: [(&str, u64); 15] = [
+pub const FLOORS: [(&str, u64); 18] = [
     ("takeover", 2_500),
     ("led", 2_500),
     ("lapse seen", 1_500),
@@ -128,7 +128,10 @@ pub const FLOORS: [(&str, u64); 15] = [
     ("orderly demotion", 200),
     ("lease lost", 200),
     ("handed over", 300),
-    ("moved aside", 400),
+    ("rewind begun", 400),
+    ("rewound", 250),
+    ("rewind failed", 150),
+    ("moved aside", 60),
     ("guard lost", 300),
     ("stopped", 150),
 ];

@@ -10,6 +10,7 @@ use crate::world::enumerate::Bounds;
 use crate::world::event::{Event, Fault, HostId};
 use crate::world::host::Host;
 use crate::world::{Move, Setup, Trail, World};
+use primacy_core::instance::Op;
 use primacy_core::{Command, Config, Input, Name, Node, Span, event::Frozen};
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -273,10 +274,15 @@ impl Run {
     }
 
     /// Whether a node has said that a person is needed, and why can be, in a world where people promote by hand and
-    /// nobody exchanges data or store; counted, so that it doesn't become the way out of everything.
+    /// nobody exchanges data or store: no primary is in sight that such a copy could be replaced from. Counted, so that
+    /// it doesn't become the way out of everything.
     fn needs_operator(&mut self) -> bool {
         let why = |one: &Host| one.node().and_then(Node::needs_operator);
-        let flagged = self.world.hosts.iter().any(|one| why(one) == Some(Frozen::PromotedByHand));
+        let leads = |(host, one): (HostId, &Host)| {
+            one.running().is_some_and(|node| node.is_primary(self.world.local(host)))
+        };
+        let flagged = self.world.hosts.iter().any(|one| why(one) == Some(Frozen::PromotedByHand))
+            && !(0..).zip(&self.world.hosts).any(leads);
         if flagged {
             *self.counts.roles.entry("(needs an operator)").or_default() += 1;
         }
@@ -484,6 +490,7 @@ pub fn word(event: &primacy_core::Event) -> &'static str {
         E::Rewinds { .. } => "rewind begun",
         E::Rewound { .. } => "rewound",
         E::Starved { .. } => "WAL gone",
+        E::Failed { op: Op::Rewind(_), .. } => "rewind failed",
         E::Failed { .. } => "order failed",
         E::Froze { .. } => "froze",
         E::Stopped => "stopped",
