@@ -1,5 +1,6 @@
 //! What the REST interface and the mirror see of the node, and how commands reach it.
 
+use crate::instance::progress::Shown;
 use primacy_core::effect::Reply;
 use primacy_core::{Command, Lsn, Node, Time};
 use serde_json::Value;
@@ -26,6 +27,8 @@ pub struct Seen {
     pub handled: Time,
     /// What is being done to PostgreSQL, in Patroni's words.
     pub activity: Option<&'static str>,
+    /// How far that has come, if it takes long.
+    pub progress: Option<Shown>,
     /// See [`Details`].
     pub details: Details,
     /// See [`Notes`].

@@ -78,6 +78,9 @@ pub fn member(seen: &Seen, settings: &Settings, now: Time) -> Member {
     if seen.details.guard_weak.is_some() {
         more.insert("guard".to_owned(), json!("weak"));
     }
+    if let Some(progress) = &seen.progress {
+        more.insert("progress".to_owned(), json!(progress));
+    }
     let data = seen.node.as_ref().and_then(|node| node.instance().data().filter(|_| node.instance().runs()));
     if let Some(data) = data {
         let end = data.position.lsn.max(seen.details.received.unwrap_or_default());
@@ -128,6 +131,9 @@ pub fn status(seen: &Seen, settings: &Settings, answered: u64, now: Time) -> Val
     put("role", json!(role));
     if let Some(version) = seen.details.server_version {
         put("server_version", json!(version));
+    }
+    if let Some(progress) = &seen.progress {
+        put("progress", json!(progress));
     }
     let instance = seen.node.as_ref().map(Node::instance);
     if let Some(data) = instance.and_then(Instance::data) {
@@ -221,7 +227,7 @@ fn cluster_member(name: &str, member: &Member, leader: Option<&str>, end: Option
     if let Some(timeline) = member.number("timeline") {
         put("timeline", json!(timeline));
     }
-    for field in ["tags", "guard"] {
+    for field in ["tags", "guard", "progress"] {
         if let Some(value) = member.more.get(field) {
             put(field, value.clone());
         }
@@ -241,6 +247,7 @@ fn cluster_member(name: &str, member: &Member, leader: Option<&str>, end: Option
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::instance::progress::Shown;
     use primacy_core::store::{News, Record, Reign};
     use primacy_core::{Boot, Config, Epoch, Input, MachineId, Nonce, Revision, Span, instance::Saved};
     use std::sync::Arc;
@@ -300,6 +307,27 @@ mod tests {
         let replica = |lag: Value| (json!("replica"), lag);
         assert_eq!(shown(heard), [(json!("leader"), Value::Null), replica(json!(600))]);
         assert_eq!(shown(heard + TTL), [replica(json!("unknown")), replica(json!("unknown"))]);
+    }
+
+    #[test]
+    fn who_is_on_the_way_back_says_how_far_it_has_come() {
+        let file = "scope: x\nname: b\nrestapi: {listen: '127.0.0.1:8008'}\netcd3: {host: '127.0.0.1'}\npostgresql:\n  \
+                    listen: 127.0.0.1:5432\n  data_dir: /data\n";
+        let settings = Settings::parse(file).expect("a good file");
+        let progress = Shown { what: "copy".to_owned(), percent: Some(42), ..Shown::default() };
+        let expected = json!({"what": "copy", "seconds": 0, "percent": 42});
+        for (progress, expected) in [(Some(progress), expected), (None, Value::Null)] {
+            let seen = Seen { activity: Some("creating replica"), progress, ..Seen::default() };
+            assert_eq!(status(&seen, &settings, 0, Time(0))["progress"], expected);
+            let mut contents = Contents::default();
+            let key = serde_json::to_vec(&member(&seen, &settings, Time(0))).expect("a member");
+            contents.see_member("b", &key);
+            let shown = cluster("x", &contents, None, None);
+            assert_eq!(
+                (&shown["members"][0]["progress"], &shown["members"][0]["state"]),
+                (&expected, &json!("creating replica"))
+            );
+        }
     }
 
     #[test]

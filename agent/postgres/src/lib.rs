@@ -30,7 +30,7 @@ pub use aside::{Aside, Manifest, SetAside};
 pub use data::{Foreign, Found, Present};
 pub use loss::{Commit, Gap, Loss};
 pub use progress::{Progress, STALL};
-pub use retention::{Keep, Pruned, Space};
+pub use retention::{Bytes, Keep, Pruned, Space};
 pub use slots::slot_name;
 pub use sql::{Probe, Standing};
 pub use wal::Forks;

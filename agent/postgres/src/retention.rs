@@ -222,7 +222,8 @@ impl Drop for Stop {
 }
 
 /// A number of bytes, for people.
-pub(crate) struct Bytes(pub u64);
+#[derive(Clone, Copy, Debug)]
+pub struct Bytes(pub u64);
 
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

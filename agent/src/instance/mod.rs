@@ -10,6 +10,7 @@ mod drought;
 mod guard;
 pub mod losses;
 mod mend;
+pub mod progress;
 mod saved;
 mod volume;
 
@@ -104,6 +105,7 @@ impl Local {
             last: RefCell::new(Instance::Unknown),
         };
         local.publish_losses();
+        tokio::spawn(progress::watch(local.postgres.clone(), local.board.clone()));
         tokio::spawn(asides::tend(local.postgres.clone(), local.settings.aside));
         local.adopt().await;
         local.end_leftovers().await;

@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_millis(400);
 /// The pause after a failure.
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// How often a position is published that alone has changed.
+/// How often a position is published that alone has changed, be it one of a copy that is being made.
 const POSITION_EVERY: Duration = Duration::from_secs(3);
 
 /// The lease that the mirrored keys hang on, if there is one.
@@ -55,7 +55,7 @@ pub struct Published {
 }
 
 /// Fields that change all the time.
-const POSITIONS: [&str; 3] = ["xlog_location", "receive_lsn", "replay_lsn"];
+const POSITIONS: [&str; 4] = ["xlog_location", "receive_lsn", "replay_lsn", "progress"];
 
 fn without_positions(mut member: Member) -> Member {
     POSITIONS.iter().for_each(|field| drop(member.more.shift_remove(*field)));
