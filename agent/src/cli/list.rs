@@ -1,8 +1,10 @@
 //! `primacy list` and `primacy topology`.
 
-use super::{Code, Failure, Found, Output, Shown, find, print, settings};
+use super::{Code, Failure, Found, Output, find, print, settings};
+use crate::instance::progress::Shown;
 use crate::patroni;
 use comfy_table::{CellAlignment, Table, presets};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 /// How the members are ordered.
@@ -12,7 +14,7 @@ pub(super) enum Order {
     LeaderFirst,
 }
 
-pub(super) async fn list(shown: &Shown, order: Order) -> Result<(), Failure> {
+pub(super) async fn list(shown: &super::Shown, order: Order) -> Result<(), Failure> {
     let settings = settings(&shown.cluster.config)?;
     let found = find(&settings).await?;
     let rows = rows(&settings.scope, &found, order);
@@ -26,7 +28,7 @@ pub(super) async fn list(shown: &Shown, order: Order) -> Result<(), Failure> {
     print(text.trim_end())
 }
 
-const COLUMNS: [&str; 10] = [
+const COLUMNS: [&str; 11] = [
     "Member",
     "Host",
     "Role",
@@ -36,6 +38,7 @@ const COLUMNS: [&str; 10] = [
     "Receive Lag",
     "Replay LSN",
     "Replay Lag",
+    "Progress",
     "Guard",
 ];
 
@@ -57,8 +60,10 @@ fn rows(scope: &str, found: &Found, order: Order) -> Vec<Value> {
         let (name, state) = (&member["name"], &member["state"]);
         let mut row = json!({"Cluster": scope, "Member": name, "Host": host, "Role": role, "State": state});
         row["TL"] = member["timeline"].clone();
-        if !member["guard"].is_null() {
-            row["Guard"] = member["guard"].clone();
+        for (field, title) in [("progress", "Progress"), ("guard", "Guard")] {
+            if !member[field].is_null() {
+                row[title] = member[field].clone();
+            }
         }
         if !leads(member) {
             for kind in ["receive", "replay"] {
@@ -77,10 +82,13 @@ fn rows(scope: &str, found: &Found, order: Order) -> Vec<Value> {
 
 fn table(scope: &str, rows: &[Value], order: Order) -> String {
     let mut table = Table::new();
-    // A guard is worth a column only where one is weak.
-    let any_weak = rows.iter().any(|row| !row["Guard"].is_null());
-    let columns = if any_weak { &COLUMNS[..] } else { &COLUMNS[..COLUMNS.len() - 1] };
-    table.load_style(presets::ASCII_FULL_CONDENSED).set_header(columns);
+    // Progress is worth a column only where there is any, and a guard where one is weak.
+    let is_shown = |column: &&str| match *column {
+        "Progress" | "Guard" => rows.iter().any(|row| !row[*column].is_null()),
+        _ => true,
+    };
+    let columns: Vec<&str> = COLUMNS.into_iter().filter(is_shown).collect();
+    table.load_style(presets::ASCII_FULL_CONDENSED).set_header(&columns);
     for row in rows {
         let cells = columns.iter().map(|column| match &row[*column] {
             Value::Null => String::new(),
@@ -90,6 +98,7 @@ fn table(scope: &str, rows: &[Value], order: Order) -> String {
                 format!("+ {name}")
             }
             Value::String(text) => text.clone(),
+            progress @ Value::Object(_) => in_a_line(progress),
             other => other.to_string(),
         });
         table.add_row(cells);
@@ -100,6 +109,14 @@ fn table(scope: &str, rows: &[Value], order: Order) -> String {
         }
     }
     format!("Cluster: {scope}\n{table}")
+}
+
+/// What another version of the agent has written may not be known here.
+fn in_a_line(progress: &Value) -> String {
+    match Shown::deserialize(progress) {
+        Ok(progress) => progress.to_string(),
+        Err(_) => progress.to_string(),
+    }
 }
 
 #[cfg(test)]
@@ -119,5 +136,30 @@ mod tests {
         let drawn = table("x", &rows, Order::LeaderFirst);
         assert!(drawn.contains("| b ") && drawn.contains("| + a "), "{drawn}");
         assert!(table("x", &rows, Order::ByName).contains("| a "));
+    }
+
+    #[test]
+    fn progress_has_a_column_while_there_is_any() {
+        let copies = json!({"what": "copy from another member", "seconds": 9, "done_bytes": 440_401_920,
+            "total_bytes": 1_048_576_000, "percent": 42, "bytes_per_second": 36_700_160, "eta_seconds": 16});
+        let drawn = |progress: &Value| {
+            let mut contents = Contents::default();
+            let key = json!({"state": "creating replica", "progress": progress}).to_string();
+            contents.see_member("a", key.as_bytes());
+            contents.see_member("b", b"{}");
+            let rows = rows("x", &Found { contents, end: Lsn(0), view: View::default() }, Order::ByName);
+            assert_eq!((&rows[0]["Progress"], &rows[1]["Progress"]), (progress, &Value::Null));
+            table("x", &rows, Order::ByName)
+        };
+        let line = "| creating replica |";
+        let text = drawn(&copies);
+        assert!(
+            text.contains(line) && text.contains("copy from another member, 42 %, 35 MB/s, 16 s left"),
+            "{text}"
+        );
+        let text = drawn(&json!({"percent": 3}));
+        assert!(text.contains("{\"percent\":3}"), "of another version: {text}");
+        let text = drawn(&Value::Null);
+        assert!(text.contains(line) && !text.contains("Progress"), "{text}");
     }
 }
