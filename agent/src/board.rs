@@ -1,5 +1,6 @@
 //! What the REST interface and the mirror see of the node, and how commands reach it.
 
+use crate::events::Events;
 use crate::instance::progress::Shown;
 use primacy_core::effect::Reply;
 use primacy_core::{Command, Lsn, Node, Time};
@@ -11,6 +12,8 @@ use tokio::sync::{mpsc, oneshot};
 /// Shared by all parts of the agent.
 #[derive(Clone)]
 pub struct Board {
+    /// See [`Events`].
+    pub events: Events,
     seen: Arc<Mutex<Seen>>,
     commands: mpsc::UnboundedSender<(Command, oneshot::Sender<Reply>)>,
 }
@@ -63,7 +66,7 @@ impl Board {
     /// An empty board, and the other end of its commands.
     pub fn new() -> (Board, Commands) {
         let (commands, receiver) = mpsc::unbounded_channel();
-        (Board { seen: Arc::default(), commands }, receiver)
+        (Board { events: Events::default(), seen: Arc::default(), commands }, receiver)
     }
 
     /// A look at it. Never held over an await.

@@ -13,7 +13,7 @@
 //! | the core's orders to PostgreSQL | [`instance`] |
 //! | REST and command line | [`api`], [`cli`] |
 //! | Patroni's words | [`patroni`] |
-//! | what is logged and journalled | [`telemetry`], [`journal`], [`drain`] |
+//! | what is logged and journalled, and told to who listens | [`telemetry`], [`journal`], [`drain`], [`events`] |
 
 mod agent;
 mod api;
@@ -22,6 +22,7 @@ mod cli;
 mod clock;
 mod config;
 mod drain;
+mod events;
 mod instance;
 mod journal;
 mod machine;

@@ -8,6 +8,7 @@ use crate::{patroni, telemetry};
 use primacy_core::effect::Reply;
 use primacy_core::{Command, Event, Input, Node, RequestId, Time};
 use primacy_driver::Outside;
+use serde_json::json;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::future::poll_fn;
@@ -39,6 +40,19 @@ impl Desk {
         Desk { board, commands: RefCell::new(commands), waiting, last_request, journal, published, settings }
     }
 
+    /// Tells it if the role is another one.
+    fn tell_role(&self, before: Option<&Node>, node: &Node) {
+        let (before, role) = (before.map(|node| node.role().word()), node.role().word());
+        if before == Some(role) {
+            return;
+        }
+        let sentence = match before {
+            Some(before) => format!("is {role}, was {before}"),
+            None => format!("is {role}"),
+        };
+        self.board.events.tell("role", &sentence, &json!({"role": role, "before": before}));
+    }
+
     /// Publishes the member's state, as far as it changed.
     fn publish(&self, node: &Node, now: Time) {
         let seen = self.board.look();
@@ -54,8 +68,9 @@ impl Desk {
         });
     }
 
-    /// Writes what is still to be written.
+    /// Writes what is still to be written, and ends what others listen to.
     pub fn close(self) {
+        self.board.events.close();
         if let Some(journal) = &self.journal {
             journal.flush();
         }
@@ -65,6 +80,7 @@ impl Desk {
 impl Outside for Desk {
     fn tell(&self, now: Time, event: &Event) {
         telemetry::tell(event);
+        self.board.events.fact(event);
         if let Some(journal) = &self.journal {
             journal.event(now, event);
         }
@@ -94,9 +110,10 @@ impl Outside for Desk {
             journal.input(now, input);
         }
         let mut seen = self.board.look();
-        seen.node = Some(node.clone());
+        let before = seen.node.replace(node.clone());
         seen.handled = now;
         drop(seen);
+        self.tell_role(before.as_ref(), node);
         self.publish(node, now);
     }
 }

@@ -1,5 +1,6 @@
 //! The REST interface, with Patroni's paths, codes and documents.
 
+mod events;
 mod failover;
 mod health;
 mod serve;
@@ -78,25 +79,25 @@ async fn answer(
     State(api): State<Api>,
     Query(query): Query<Vec<(String, String)>>,
     request: Request,
-) -> Answer {
+) -> Response {
     let (parts, body) = request.into_parts();
     let path = parts.uri.path();
     let segment = path.split('/').nth(1).unwrap_or_default();
-    match parts.method {
+    let answer = match parts.method {
+        Method::GET if segment == "events" => return events::get(&api.board.events, &query),
         Method::GET => api.get(segment, path, &query),
         Method::HEAD | Method::OPTIONS => Answer::code(api.health(path, &query).0),
-        Method::POST => {
-            if let Err(refused) = api.authenticated(&parts.headers) {
-                return refused;
-            }
-            match timeout(PATIENCE, to_bytes(body, BODY_BYTES_MAX)).await {
+        Method::POST => match api.authenticated(&parts.headers) {
+            Err(refused) => refused,
+            Ok(()) => match timeout(PATIENCE, to_bytes(body, BODY_BYTES_MAX)).await {
                 Ok(Ok(body)) => api.post(segment, &body).await,
                 Ok(Err(_)) => Answer::code(StatusCode::PAYLOAD_TOO_LARGE),
                 Err(_) => Answer::code(StatusCode::REQUEST_TIMEOUT),
-            }
-        }
+            },
+        },
         _ => Answer::code(StatusCode::NOT_IMPLEMENTED),
-    }
+    };
+    answer.into_response()
 }
 
 impl Api {

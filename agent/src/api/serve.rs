@@ -6,7 +6,7 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use rustix::net::sockopt::set_tcp_user_timeout;
+use rustix::net::sockopt;
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
@@ -88,7 +88,11 @@ async fn accept(listener: TcpListener, api: Api, connections_max: usize) -> io::
 async fn answer_all(stream: TcpStream, router: Router) {
     // It only costs time if these can't be had.
     let _ = stream.set_nodelay(true);
-    let _ = set_tcp_user_timeout(&stream, PATIENCE.as_millis() as u32);
+    let _ = sockopt::set_tcp_user_timeout(&stream, PATIENCE.as_millis() as u32);
+    // Who listens to events says nothing: one that is gone is found by this.
+    let _ = sockopt::set_tcp_keepidle(&stream, PATIENCE);
+    let _ = sockopt::set_tcp_keepintvl(&stream, PATIENCE);
+    let _ = sockopt::set_socket_keepalive(&stream, true);
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
     // A client that goes away early is its own business.
@@ -99,15 +103,21 @@ async fn answer_all(stream: TcpStream, router: Router) {
 mod tests {
     use super::*;
     use crate::api::tests::api;
-    use std::io::{Read, Write};
+    use crate::events::LISTENERS_MAX;
+    use primacy_core::Event;
+    use std::io::{BufRead, BufReader, Read, Write};
     use std::net::{SocketAddr, TcpStream};
 
     /// REST on a free port.
     fn rest(connections_max: usize) -> SocketAddr {
+        rest_of(api(""), connections_max)
+    }
+
+    fn rest_of(api: Api, connections_max: usize) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         listener.set_nonblocking(true).expect("a socket that doesn't block");
         let address = listener.local_addr().expect("an address");
-        start_bounded(listener, api(""), connections_max).expect("a thread");
+        start_bounded(listener, api, connections_max).expect("a thread");
         address
     }
 
@@ -162,5 +172,54 @@ mod tests {
         assert_ne!(cut_off.kind(), std::io::ErrorKind::WouldBlock, "it is never cut off");
         assert!(answered(body).starts_with("HTTP/1.1 408"));
         assert_eq!((answered(header).as_str(), answered(idle).as_str()), ("", ""));
+    }
+
+    const EVENTS: &str = "GET /events HTTP/1.0\r\n\r\n";
+
+    /// What is told on a stream until a line with `end`.
+    fn told(stream: &mut impl BufRead, end: &str) -> String {
+        let mut text = String::new();
+        while !text.lines().last().is_some_and(|line| line.contains(end)) {
+            assert_ne!(stream.read_line(&mut text).expect("a line"), 0, "it ended with {text}");
+        }
+        text
+    }
+
+    #[test]
+    fn events_are_a_stream_of_lines_that_ends_with_the_agent() {
+        let api = api("");
+        let (events, address) = (api.board.events.clone(), rest_of(api, 8));
+        events.fact(&Event::ClaimedBootstrap);
+        let mut stream = BufReader::new(said(address, EVENTS));
+        let head = told(&mut stream, "claimed_bootstrap");
+        assert!(head.starts_with("HTTP/1.0 200") && head.contains("application/x-ndjson"), "{head}");
+        events.fact(&Event::Stopped);
+        let line = told(&mut stream, "stopped");
+        let id = serde_json::from_str::<serde_json::Value>(&line).expect("a line of JSON")["id"].as_u64();
+        let one = |query: &str| answered(said(address, &format!("GET /events?{query} HTTP/1.0\r\n\r\n")));
+        let short = one(&format!("follow=false&since={}", id.expect("a number") - 1));
+        assert!(short.ends_with(&line) && !short.contains("claimed"), "{short}");
+        assert!(one("since=yesterday").starts_with("HTTP/1.0 400"));
+        events.close();
+        let mut rest = String::new();
+        stream.read_to_string(&mut rest).expect("an end in order");
+        assert_eq!(rest, "");
+    }
+
+    #[test]
+    fn who_listens_and_does_not_read_makes_room() {
+        let api = api("");
+        let (events, address) = (api.board.events.clone(), rest_of(api, 2 * LISTENERS_MAX));
+        events.fact(&Event::Stopped);
+        let mut deaf: Vec<_> = (0..LISTENERS_MAX).map(|_| BufReader::new(said(address, EVENTS))).collect();
+        deaf.iter_mut().for_each(|stream| drop(told(stream, "stopped")));
+        assert!(answered(said(address, EVENTS)).starts_with("HTTP/1.0 503"), "too many");
+        assert!(answered(said(address, CHECK)).starts_with("HTTP/1.1 200"), "others are answered");
+        // Nothing is kept for them, so this has an end.
+        let sentence = "x".repeat(64 << 10);
+        while events.listen(None, false).is_none() {
+            events.tell("noise", &sentence, &());
+        }
+        assert!(answered(said(address, CHECK)).starts_with("HTTP/1.1 200"));
     }
 }

@@ -35,11 +35,15 @@ impl Lost {
         format!("losses/{}-{}-{:X}", self.loss.end.timeline, self.member, self.loss.end.lsn)
     }
 
-    /// As it is published: every read of the store's records carries it, so the lists stay in the file.
-    fn publish(&self, notes: &mut Notes) {
+    /// Without the lists, which stay in the file.
+    fn summary(&self) -> Lost {
         let loss = Loss { listed: Vec::new(), relations: None, ..self.loss.clone() };
-        let summary = Lost { loss, ..self.clone() };
-        notes.insert(self.key(), serde_json::to_value(summary).unwrap_or_default());
+        Lost { loss, ..self.clone() }
+    }
+
+    /// As it is published: every read of the store's records carries it.
+    fn publish(&self, notes: &mut Notes) {
+        notes.insert(self.key(), serde_json::to_value(self.summary()).unwrap_or_default());
     }
 }
 
@@ -87,6 +91,7 @@ impl Local {
             Ok(path) => tracing::warn!(path = %path.display(), "lost {}", lost.loss),
             Err(error) => tracing::warn!(%error, "lost {}; no file about it could be written", lost.loss),
         }
+        self.board.events.tell("lost", &format!("lost {}", lost.loss), &lost.summary());
         lost.publish(&mut self.board.look().notes);
     }
 

@@ -112,11 +112,16 @@ impl Gauge {
     }
 }
 
-/// Keeps the board right, for as long as the agent runs: also while an order is under way, which the node waits for.
+/// Keeps the board right and tells listeners once a second, for as long as the agent runs: also while an order is under way, which the node waits for.
 pub(super) async fn watch(postgres: Postgres, board: Board) {
-    let mut gauge = Gauge::default();
+    let (mut gauge, mut told) = (Gauge::default(), None);
     loop {
         let shown = postgres.progress().map(|progress| gauge.read(&progress, Instant::now()));
+        if let Some(shown) = &shown
+            && told.replace((gauge.of, shown.seconds)) != Some((gauge.of, shown.seconds))
+        {
+            board.events.tell("progress", shown, shown);
+        }
         board.look().progress = shown;
         tokio::time::sleep(LOOK).await;
     }
