@@ -8,6 +8,7 @@
 //! | 3 | it isn't known whether it was done |
 //! | 4 | neither the store nor a member could be reached |
 
+mod events;
 mod failover;
 mod history;
 mod http;
@@ -49,6 +50,8 @@ pub enum Command {
     Topology(Shown),
     /// Show how the primary moved, and what was lost on the way
     History(Shown),
+    /// Show what happened at a member lately
+    Events(EventsArgs),
     /// Move the primary to another member
     Switchover(SwitchoverArgs),
     /// Let a member lead that may lack commits, for when nobody can be elected
@@ -84,6 +87,22 @@ pub enum Output {
     Json,
     /// YAML
     Yaml,
+}
+
+/// Whose events, and how.
+#[derive(Debug, Args)]
+pub struct EventsArgs {
+    #[command(flatten)]
+    cluster: Cluster,
+    /// The member; that of the configuration if none is named
+    #[arg(long)]
+    member: Option<String>,
+    /// Go on with what happens from now on
+    #[arg(short = 'f', long)]
+    follow: bool,
+    /// Print each as a line of JSON
+    #[arg(long)]
+    json: bool,
 }
 
 /// A switchover.
@@ -176,6 +195,7 @@ pub async fn run(command: Command) -> Code {
         Command::List(shown) => list::list(&shown, list::Order::ByName).await,
         Command::Topology(shown) => list::list(&shown, list::Order::LeaderFirst).await,
         Command::History(shown) => history::history(&shown).await,
+        Command::Events(args) => events::events(&args).await,
         Command::Switchover(args) => switchover::run(&args).await,
         Command::Failover(args) => failover::run(&args).await,
     };
