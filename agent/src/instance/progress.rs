@@ -96,7 +96,8 @@ impl Gauge {
             let bytes = u128::from(done.saturating_sub(*before)) * 1_000;
             u64::try_from(bytes.checked_div(millis)?).ok()
         });
-        let left = total.map(|total| total.saturating_sub(done));
+        // What isn't counted may still be under way: the last WAL, and writing all through to the disk.
+        let left = total.map(|total| total.saturating_sub(done)).filter(|left| *left > 0);
         let percent = total.and_then(|total| (u128::from(done) * 100).checked_div(u128::from(total)));
         Shown {
             what: what.to_owned(),
@@ -177,7 +178,8 @@ mod tests {
         let expected = serde_json::json!({"what": "copy", "seconds": 3, "done_bytes": 3 * MB, "lsn": "0/5000060",
             "bytes_per_second": MB});
         assert_eq!(fields(&recovery), expected);
-        assert_eq!(shown(&copy(began, 9 * MB, Some(6 * MB))).percent, Some(100), "more than was estimated");
+        let full = shown(&copy(began, 9 * MB, Some(6 * MB)));
+        assert_eq!((full.percent, full.eta_seconds), (Some(100), None), "more than was estimated");
         assert_eq!(shown(&copy(began, 0, Some(0))).percent, None);
     }
 

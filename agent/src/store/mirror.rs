@@ -55,10 +55,14 @@ pub struct Published {
 }
 
 /// Fields that change all the time.
-const POSITIONS: [&str; 4] = ["xlog_location", "receive_lsn", "replay_lsn", "progress"];
+const POSITIONS: [&str; 3] = ["xlog_location", "receive_lsn", "replay_lsn"];
 
 fn without_positions(mut member: Member) -> Member {
     POSITIONS.iter().for_each(|field| drop(member.more.shift_remove(*field)));
+    // What is being done is news, how far it has come is not.
+    if let Some(progress) = member.more.get_mut("progress") {
+        *progress = progress["what"].take();
+    }
     member
 }
 
@@ -208,4 +212,24 @@ impl Mirror {
 
 fn pending_position(wanted: &Published, written: Option<&Written>) -> bool {
     written.is_some_and(|written| written.member != wanted.member)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn only_what_changes_all_the_time_can_wait() {
+        let member = |key: serde_json::Value| {
+            without_positions(serde_json::from_value(key).expect("the key of a member"))
+        };
+        let copies = |what: &str, percent: u64| {
+            json!({"state": "creating replica", "xlog_location": percent,
+            "progress": {"what": what, "percent": percent}})
+        };
+        assert_eq!(member(copies("copy", 1)), member(copies("copy", 2)));
+        assert_ne!(member(copies("copy", 1)), member(copies("rewind", 1)));
+        assert_ne!(member(copies("copy", 1)), member(json!({"state": "creating replica"})));
+    }
 }
