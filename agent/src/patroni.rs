@@ -40,6 +40,8 @@ pub fn state(seen: &Seen) -> &'static str {
         return activity;
     }
     match seen.node.as_ref().map(Node::instance) {
+        // It takes no connections yet, whether or not an order waits for that.
+        Some(Instance::Standby { ready: false, .. }) => "starting",
         Some(Instance::Standby { .. } | Instance::Primary { .. }) => "running",
         Some(Instance::Stopped { .. } | Instance::Absent | Instance::Incomplete | Instance::Foreign(_)) => {
             "stopped"
@@ -248,8 +250,9 @@ fn cluster_member(name: &str, member: &Member, leader: Option<&str>, end: Option
 mod tests {
     use super::*;
     use crate::instance::progress::Shown;
+    use primacy_core::instance::{Data, Found, Saved};
     use primacy_core::store::{News, Record, Reign};
-    use primacy_core::{Boot, Config, Epoch, Input, MachineId, Nonce, Revision, Span, instance::Saved};
+    use primacy_core::{Boot, Config, Epoch, Input, MachineId, Nonce, Position, Revision, Span, SystemId};
     use std::sync::Arc;
 
     const TTL: Span = Span::secs(5);
@@ -310,6 +313,19 @@ mod tests {
     }
 
     #[test]
+    fn a_standby_that_takes_no_connections_does_not_run_yet() {
+        let state = |ready| {
+            let position = Position { epoch: Epoch(1), lsn: Lsn(100) };
+            let (data, source) = (Data { system: SystemId(1), position, forks: Arc::default() }, None);
+            let instance = Instance::Standby { data, source, streaming: false, ready, starved: false };
+            let mut node = Node::new(Arc::new(Config::new("b".into(), TTL)), Boot(1), Saved::default());
+            drop(node.handle(Time(1), Input::Instance(Found { instance, saved: None })));
+            super::state(&Seen { node: Some(node), ..Seen::default() })
+        };
+        assert_eq!((state(true), state(false)), ("running", "starting"));
+    }
+
+    #[test]
     fn who_is_on_the_way_back_says_how_far_it_has_come() {
         let file = "scope: x\nname: b\nrestapi: {listen: '127.0.0.1:8008'}\netcd3: {host: '127.0.0.1'}\npostgresql:\n  \
                     listen: 127.0.0.1:5432\n  data_dir: /data\n";
@@ -332,7 +348,6 @@ mod tests {
 
     #[test]
     fn the_history_follows_the_records_and_takes_times_from_the_mirror() {
-        use primacy_core::Position;
         use primacy_core::store::EpochRecord;
         let mut view = View::default();
         let at = |epoch, lsn| Position { epoch: Epoch(epoch), lsn: Lsn(lsn) };
