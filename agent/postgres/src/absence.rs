@@ -1,8 +1,8 @@
 //! What a standby finds when it comes back: whether the WAL that it needs next is still to be had.
 
 use crate::control::parse_lsn;
-use crate::wal::{Forks, segment_name};
-use crate::{Error, Instant, Postgres, Settings, Upstream, files};
+use crate::wal::{Forks, begin_of, segment_name};
+use crate::{Error, Instant, Position, Postgres, Settings, Upstream, files};
 use std::fs;
 
 /// What a source is asked, as somebody who may list its files: which cluster it is of, how far its WAL goes, and which
@@ -34,15 +34,15 @@ impl Postgres {
         history: &Forks,
         by: Instant,
     ) -> Result<bool, Error> {
-        let standing = self.probe(by).await?;
         let segment = self.settings.control(by).await?.segment;
+        let (system_id, next) = self.next_wal(segment, by).await?;
         let row = self.row_from(source, "ask the source for its WAL", QUESTION, by).await?;
         let row: Vec<&str> = row.iter().map(|field| field.as_deref().unwrap_or_default()).collect();
         let [system, end, names] = row[..] else { return Err(unknown()) };
-        if system.parse() != Ok(standing.system_id.cast_signed()) {
+        if system.parse() != Ok(system_id.cast_signed()) {
             return Err(Error::Unfit(format!("{}:{} is of another cluster", source.host, source.port)));
         }
-        let (end, next) = (parse_lsn(end).ok_or_else(unknown)?, standing.position);
+        let end = parse_lsn(end).ok_or_else(unknown)?;
         let oldest = segment_name(next.timeline, next.lsn, segment);
         let is_it = |name: &str| name[8..] == oldest[8..] && name >= oldest.as_str();
         if end <= next.lsn || names.split(' ').filter(|name| name.len() == oldest.len()).any(is_it) {
@@ -56,6 +56,22 @@ impl Postgres {
             }
             (_, _) => Ok(true),
         }
+    }
+
+    /// The cluster, and the place whose WAL is needed next. One that takes no connections yet shows that in the title of
+    /// its startup process: after a rewind it may begin long before the place that its files are at.
+    async fn next_wal(&self, segment: u64, by: Instant) -> Result<(u64, Position), Error> {
+        let starting = match self.probe(by).await {
+            Ok(standing) => return Ok((standing.system_id, standing.position)),
+            Err(error) if error.is_starting() => error,
+            Err(error) => return Err(error),
+        };
+        let title = self.startup().map(|(_, title)| title).ok_or(starting)?;
+        let name = title.split_once("waiting for ").map(|(_, name)| name.trim()).unwrap_or_default();
+        let awaited =
+            begin_of(name, segment).zip(name.get(..8).and_then(|id| u32::from_str_radix(id, 16).ok()));
+        let (lsn, timeline) = awaited.ok_or_else(|| Error::Unfit(format!("{title}: waits for no WAL")))?;
+        Ok((self.settings.control(by).await?.system_id, Position { timeline, lsn }))
     }
 }
 

@@ -30,6 +30,9 @@ const GRACE: Duration = Duration::from_secs(1);
 /// billions.
 const SKIPPED_MAX: u32 = 1_000;
 
+/// In the title of the process that recovers.
+const STARTUP: &str = "startup";
+
 impl Postgres {
     /// Starts in recovery without a source of WAL, and waits until it takes connections.
     ///
@@ -83,7 +86,7 @@ impl Postgres {
     fn watch_start(&self, control: &Control, work: &mut Work) {
         let Some(postmaster) = self.postmaster() else { return };
         let children = children(postmaster).ok().flatten().unwrap_or_default();
-        let Some((startup, title)) = children.iter().find(|(_, title)| title.contains("startup")) else {
+        let Some((startup, title)) = children.iter().find(|(_, title)| title.contains(STARTUP)) else {
             return work.feel(pulse(postmaster.unsigned_abs()));
         };
         if let Some(lsn) =
@@ -99,6 +102,12 @@ impl Postgres {
             let pulses = [Some(*startup), checkpointer.map(|(pid, _)| *pid)].map(|pid| pid.and_then(pulse));
             work.feel(Some(pulses.into_iter().flatten().collect()));
         }
+    }
+
+    /// The process that recovers, and what it shows that it does.
+    pub(crate) fn startup(&self) -> Option<(u32, String)> {
+        let children = children(self.postmaster()?).ok()??;
+        children.into_iter().find(|(_, title)| title.contains(STARTUP))
     }
 
     /// Where PostgreSQL's output goes.

@@ -117,3 +117,28 @@ fn wal_is_not_gone_as_long_as_the_archive_has_it() {
         });
     }
 }
+
+#[test]
+fn one_that_cannot_even_start_without_it_lacks_it_too() {
+    if as_postgres("one_that_cannot_even_start_without_it_lacks_it_too") {
+        runtime().block_on(async {
+            let a = forgetful("d").await;
+            let b = left_behind("e", &a).await;
+            b.postgres.stop(&b.runner, soon()).await.unwrap();
+            goes_on(&a, a.position().await.lsn).await;
+            // As after a rewind to a source that no longer has the WAL since the last common checkpoint.
+            b.segments().iter().for_each(|segment| fs::remove_file(segment).unwrap());
+            let begun = b.postgres.start_standby(&b.runner, Instant::now() + Duration::from_secs(2)).await;
+            assert!(begun.is_err() && b.runner.lives());
+            let end = soon();
+            let lacks = loop {
+                match lacks(&b.postgres, &a.upstream()).await {
+                    Ok(lacks) => break lacks,
+                    Err(error) => assert!(Instant::now() < end, "{error}"),
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            };
+            assert!(lacks);
+        });
+    }
+}

@@ -136,7 +136,7 @@ impl Local {
                 source: self.source.borrow().clone(),
                 streaming: false,
                 ready: false,
-                starved: false,
+                starved: self.source.borrow().is_some() && self.starved.get(),
             },
             Ok(AtRest::Absent | AtRest::Foreign(_) | AtRest::Incomplete(_)) => Instance::Unknown,
             Err(error) => {
