@@ -3,6 +3,7 @@
 //! A misspelt key must not be silently without effect, so every unknown one is an error that names the nearest known
 //! key. Keys of Patroni's that this agent doesn't act on yet are accepted and named, in one warning.
 
+use super::shape::Shape;
 use serde_json::Value;
 
 /// What becomes of a key.
@@ -10,21 +11,26 @@ use serde_json::Value;
 enum Kind {
     /// A section with keys of its own.
     Section,
-    /// Used as it is, whatever lies below.
-    Used,
+    /// Used, with a value of this kind.
+    Used(Shape),
     /// Known, and without effect for now.
     Later,
 }
-use Kind::{Later, Section, Used};
+use Kind::{Later, Section};
+
+const TEXT: Kind = Kind::Used(Shape::Text);
+const COUNT: Kind = Kind::Used(Shape::Count);
+const TEXTS: Kind = Kind::Used(Shape::Texts);
+const SETTINGS: Kind = Kind::Used(Shape::Settings);
 
 /// `*` stands for any name.
 const KEYS: &[(Kind, &str, &[&str])] = &[
-    (Section, "", &["restapi", "etcd", "etcd3", "bootstrap", "postgresql", "log", "primacy"]),
-    (Used, "", &["scope", "namespace", "name", "tags"]),
+    (Section, "", &["restapi", "etcd", "etcd3", "bootstrap", "postgresql", "tags", "log", "primacy"]),
+    (TEXT, "", &["scope", "namespace", "name"]),
     (Later, "", &["ctl", "watchdog", "consul", "zookeeper", "kubernetes", "raft", "citus", "exhibitor"]),
-    (Used, "restapi", &["listen", "connect_address"]),
+    (TEXT, "restapi", &["listen", "connect_address"]),
     (Section, "restapi", &["authentication"]),
-    (Used, "restapi.authentication", &["username", "password"]),
+    (TEXT, "restapi.authentication", &["username", "password"]),
     (
         Later,
         "restapi",
@@ -44,8 +50,10 @@ const KEYS: &[(Kind, &str, &[&str])] = &[
             "server_tokens",
         ],
     ),
-    (Used, "etcd", &["host", "hosts", "protocol"]),
-    (Used, "etcd3", &["host", "hosts", "protocol"]),
+    (TEXT, "etcd", &["host", "protocol"]),
+    (Kind::Used(Shape::Hosts), "etcd", &["hosts"]),
+    (TEXT, "etcd3", &["host", "protocol"]),
+    (Kind::Used(Shape::Hosts), "etcd3", &["hosts"]),
     (
         Later,
         "etcd",
@@ -79,8 +87,12 @@ const KEYS: &[(Kind, &str, &[&str])] = &[
         ],
     ),
     (Section, "primacy", &["aside"]),
-    (Used, "primacy.aside", &["keep", "max_age"]),
-    (Used, "log", &["type", "level"]),
+    (COUNT, "primacy.aside", &["keep"]),
+    (TEXT, "primacy.aside", &["max_age"]),
+    (Kind::Used(Shape::Flag), "tags", &["nofailover"]),
+    (Kind::Used(Shape::Integer), "tags", &["failover_priority"]),
+    (Kind::Used(Shape::Any), "tags", &["*"]),
+    (TEXT, "log", &["type", "level"]),
     (
         Later,
         "log",
@@ -99,9 +111,10 @@ const KEYS: &[(Kind, &str, &[&str])] = &[
         ],
     ),
     (Section, "bootstrap", &["dcs"]),
-    (Used, "bootstrap", &["initdb", "pg_hba"]),
-    (Later, "bootstrap", &["method", "post_bootstrap", "post_init", "users", "*"]),
-    (Used, "bootstrap.dcs", &["ttl", "loop_wait", "retry_timeout", "maximum_lag_on_failover"]),
+    (Kind::Used(Shape::Options), "bootstrap", &["initdb"]),
+    (TEXTS, "bootstrap", &["pg_hba"]),
+    (Later, "bootstrap", &["method", "post_bootstrap", "post_init", "users"]),
+    (COUNT, "bootstrap.dcs", &["ttl", "loop_wait", "retry_timeout", "maximum_lag_on_failover"]),
     (Section, "bootstrap.dcs", &["postgresql"]),
     (
         Later,
@@ -128,25 +141,24 @@ const KEYS: &[(Kind, &str, &[&str])] = &[
             "standby_cluster",
         ],
     ),
-    (Used, "bootstrap.dcs.postgresql", &["parameters", "pg_hba"]),
+    (SETTINGS, "bootstrap.dcs.postgresql", &["parameters"]),
+    (TEXTS, "bootstrap.dcs.postgresql", &["pg_hba"]),
     (Section, "bootstrap.dcs.postgresql", &["recovery_conf"]),
-    (Used, "bootstrap.dcs.postgresql.recovery_conf", &["restore_command"]),
+    (TEXT, "bootstrap.dcs.postgresql.recovery_conf", &["restore_command"]),
     (Later, "bootstrap.dcs.postgresql.recovery_conf", &["*"]),
     (Section, "postgresql", &["recovery_conf"]),
-    (Used, "postgresql.recovery_conf", &["restore_command"]),
+    (TEXT, "postgresql.recovery_conf", &["restore_command"]),
     (Later, "postgresql.recovery_conf", &["*"]),
     (Later, "bootstrap.dcs.postgresql", POSTGRESQL_LATER),
-    (
-        Used,
-        "postgresql",
-        &["listen", "connect_address", "data_dir", "bin_dir", "database", "parameters", "pg_hba"],
-    ),
+    (TEXT, "postgresql", &["listen", "connect_address", "data_dir", "bin_dir", "database"]),
+    (SETTINGS, "postgresql", &["parameters"]),
+    (TEXTS, "postgresql", &["pg_hba"]),
     (Later, "postgresql", &["pgpass", "use_unix_socket", "use_unix_socket_repl", "pg_ctl_timeout"]),
     (Section, "postgresql", &["authentication"]),
     (Section, "postgresql.authentication", &["superuser", "replication"]),
     (Later, "postgresql.authentication", &["rewind"]),
-    (Used, "postgresql.authentication.superuser", &["username", "password"]),
-    (Used, "postgresql.authentication.replication", &["username", "password"]),
+    (TEXT, "postgresql.authentication.superuser", &["username", "password"]),
+    (TEXT, "postgresql.authentication.replication", &["username", "password"]),
     (Later, "postgresql.authentication.superuser", CONNECTION_LATER),
     (Later, "postgresql.authentication.replication", CONNECTION_LATER),
     (Later, "postgresql", POSTGRESQL_LATER),
@@ -195,13 +207,15 @@ const POSTGRESQL_LATER: &[&str] = &[
 
 /// Names every key that can't be right, and returns the known ones without effect.
 pub(super) fn check(document: &Value) -> Result<Vec<String>, Vec<String>> {
-    let mut found = Found::default();
+    // Patroni's name for a section with whatever the user's own way to make a cluster takes.
+    let method = document.get("bootstrap").and_then(|bootstrap| bootstrap.get("method")?.as_str());
+    let mut found = Found { method, later: Vec::new(), wrong: Vec::new() };
     walk("", document, &mut found);
     if found.wrong.is_empty() { Ok(found.later) } else { Err(found.wrong) }
 }
 
-#[derive(Default)]
-struct Found {
+struct Found<'a> {
+    method: Option<&'a str>,
     later: Vec<String>,
     wrong: Vec<String>,
 }
@@ -216,17 +230,24 @@ fn walk(section: &str, value: &Value, found: &mut Found) {
         }
     };
     for (key, below) in map {
-        let path = if section.is_empty() { key.clone() } else { format!("{section}.{key}") };
+        let path = path_of(section, key);
         match kind_of(section, key) {
             Some(Section) => walk(&path, below, found),
-            Some(Used) => {}
+            Some(Kind::Used(shape)) => {
+                found.wrong.extend(shape.mistake(below).map(|mistake| format!("{path}: {mistake}")));
+            }
             Some(Later) => found.later.push(path),
+            None if section == "bootstrap" && found.method == Some(key) => found.later.push(path),
             None => found.wrong.push(match nearest(section, key) {
-                Some(known) => format!("{path}: unknown key; did you mean {known:?}?"),
+                Some(known) => format!("{path}: unknown key; did you mean {known}?"),
                 None => format!("{path}: unknown key"),
             }),
         }
     }
+}
+
+fn path_of(section: &str, key: &str) -> String {
+    if section.is_empty() { key.to_owned() } else { format!("{section}.{key}") }
 }
 
 fn keys_of(section: &str) -> impl Iterator<Item = (Kind, &'static str)> {
@@ -239,7 +260,20 @@ fn kind_of(section: &str, key: &str) -> Option<Kind> {
     exact.or_else(|| keys_of(section).find(|(_, known)| *known == "*")).map(|(kind, _)| kind)
 }
 
-fn nearest(section: &str, key: &str) -> Option<&'static str> {
-    let scored = keys_of(section).map(|(_, known)| (strsim::jaro_winkler(key, known), known));
-    scored.filter(|(score, _)| *score > 0.8).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, known)| known)
+/// Where this key may stand, if not here; else the most alike of this section's keys.
+fn nearest(section: &str, key: &str) -> Option<String> {
+    let alike = |known: &str| match strsim::damerau_levenshtein(key, known) {
+        1 => 1.0,
+        _ => strsim::jaro_winkler(key, known),
+    };
+    let scored = keys_of(section).map(|(_, known)| (alike(known), known));
+    let here = scored.filter(|(score, _)| *score > 0.8).max_by(|a, b| a.0.total_cmp(&b.0));
+    elsewhere(key).or_else(|| here.map(|(_, known)| format!("{known:?}")))
+}
+
+/// A key at the wrong depth. More than a few places would help nobody.
+fn elsewhere(key: &str) -> Option<String> {
+    let places = KEYS.iter().filter(|(kind, _, keys)| *kind != Later && keys.contains(&key));
+    let places: Vec<String> = places.map(|(_, section, _)| format!("{:?}", path_of(section, key))).collect();
+    (1..=3).contains(&places.len()).then(|| places.join(" or "))
 }

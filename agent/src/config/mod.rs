@@ -2,12 +2,16 @@
 
 mod known;
 mod raw;
+mod shape;
 #[cfg(test)]
 mod tests;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use primacy_core::{BadConfig, Config, Name, Span};
+use primacy_etcd::Endpoint;
 use primacy_postgres::Keep;
+use serde::de::DeserializeOwned;
+use serde_saphyr::{MessageFormatter as _, UserMessageFormatter};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
@@ -135,6 +139,9 @@ impl fmt::Display for Address {
     }
 }
 
+/// The longest lease.
+const TTL_SECONDS_MAX: u64 = 3_600;
+
 /// What is wrong with a configuration file. One line for each mistake.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .0.join("\n"))]
@@ -152,13 +159,22 @@ impl Settings {
     /// # Errors
     /// Names each mistake that was found with its key.
     pub fn parse(yaml: &str) -> Result<Settings, Invalid> {
-        let document: serde_json::Value =
-            serde_saphyr::from_str(yaml).map_err(|error| Invalid::one(error.to_string()))?;
+        let document: serde_json::Value = read(yaml)?;
         let ignored = known::check(&document).map_err(Invalid)?;
-        let file: raw::File =
-            serde_saphyr::from_str(yaml).map_err(|error| Invalid::one(error.to_string()))?;
-        build(file, document, ignored)
+        build(read(yaml)?, document, ignored)
     }
+}
+
+/// Reads YAML. A mistake is told with its line, and without the lines around it: a password may be among them.
+fn read<T: DeserializeOwned>(yaml: &str) -> Result<T, Invalid> {
+    serde_saphyr::from_str(yaml).map_err(|error| {
+        let error = error.without_snippet();
+        let words = UserMessageFormatter.format_message(error);
+        Invalid::one(match error.location() {
+            Some(place) => format!("line {} column {}: {words}", place.line(), place.column()),
+            None => words.into_owned(),
+        })
+    })
 }
 
 /// What a request that changes something must carry, as the header has it. Half a pair would leave the door open.
@@ -287,13 +303,21 @@ impl Wrong {
         address
     }
 
+    fn endpoint(&mut self, key: &str, text: &str) -> String {
+        let endpoint = parse_address(text, 2379).map(|address| address.to_string()).unwrap_or_default();
+        if endpoint.parse::<Endpoint>().is_err() {
+            self.push(format!("{key}: expected host:port, found {text:?}"));
+        }
+        endpoint
+    }
+
     fn hosts(&mut self, section: &str, hosts: Vec<String>) -> Option<Vec<String>> {
         let key = format!("{section}.hosts");
         if let Some(text) = hosts.iter().find(|text| text.trim().starts_with("https://")) {
             self.push(format!("{key}: TLS towards etcd isn't supported yet, found {text:?}"));
             return Some(Vec::new());
         }
-        let hosts: Vec<_> = hosts.iter().map(|text| self.address(&key, text, 2379).to_string()).collect();
+        let hosts: Vec<_> = hosts.iter().map(|text| self.endpoint(&key, text)).collect();
         (!hosts.is_empty()).then_some(hosts)
     }
 }
@@ -309,7 +333,7 @@ fn is_member_name(text: &str) -> bool {
 fn parse_address(text: &str, default_port: u16) -> Option<Address> {
     let text = text.trim().trim_start_matches("http://").trim_end_matches('/');
     let (host, port) = match text.rsplit_once(':') {
-        Some((host, port)) if !host.contains(':') || host.ends_with(']') => (host, port.parse().ok()?),
+        Some((host, port)) if !host.contains(':') || host.ends_with(']') => (host, parse_port(port)?),
         Some(_) | None => (text, default_port),
     };
     let host = host.trim_start_matches('[').trim_end_matches(']');
@@ -318,7 +342,14 @@ fn parse_address(text: &str, default_port: u16) -> Option<Address> {
         let (address, _zone) = host.split_once('%').unwrap_or((host, ""));
         address.parse::<Ipv6Addr>().ok()?;
     }
-    (!text.is_empty()).then(|| Address { host: host.to_owned(), port })
+    // A port alone would be taken for the name of a host.
+    let is_a_host = !host.bytes().all(|byte| byte.is_ascii_digit());
+    (!text.is_empty() && is_a_host).then(|| Address { host: host.to_owned(), port })
+}
+
+/// Of a service that others are to find: the port 0 would be another one each time.
+fn parse_port(text: &str) -> Option<u16> {
+    text.parse().ok().filter(|port| *port != 0)
 }
 
 /// `/NAMESPACE/SCOPE/`, with repeated slashes squeezed.
@@ -344,7 +375,7 @@ fn postgres(
         wrong.push("postgresql.data_dir: must be an absolute path");
     }
     let (addresses, port) = listen.rsplit_once(':').unwrap_or((&listen, "5432"));
-    let port = port.parse().unwrap_or_else(|_| {
+    let port = parse_port(port).unwrap_or_else(|| {
         wrong.push(format!("postgresql.listen: expected host[,host...]:port, found {listen:?}"));
         5432
     });
@@ -377,7 +408,11 @@ fn postgres(
 }
 
 fn core_config(name: &str, dcs: &raw::Dcs, tags: &raw::Tags, wrong: &mut Wrong) -> Config {
-    let ttl = dcs.ttl.unwrap_or(5);
+    let mut ttl = dcs.ttl.unwrap_or(5);
+    if ttl > TTL_SECONDS_MAX {
+        wrong.push(format!("bootstrap.dcs.ttl: at most {TTL_SECONDS_MAX} s: a dead primary costs as long"));
+        ttl = TTL_SECONDS_MAX;
+    }
     let mut config = Config::new(Name::from(name), Span::secs(ttl));
     if ttl < 5 {
         config.demote_lead = Span(config.ttl.0 / 5);

@@ -2,6 +2,7 @@
 
 use super::Login;
 use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// A section of which everything is commented out is an empty one.
@@ -106,15 +107,24 @@ pub(super) struct Bootstrap {
 #[serde(untagged)]
 pub(super) enum Switch {
     Alone(String),
-    Valued(BTreeMap<String, String>),
+    Valued(BTreeMap<String, Value>),
 }
 
 impl Switch {
     pub(super) fn into_options(self) -> Vec<String> {
         match self {
             Switch::Alone(name) => vec![name],
-            Switch::Valued(map) => map.into_iter().map(|(name, value)| format!("{name}={value}")).collect(),
+            Switch::Valued(map) => map.into_iter().map(|(name, value)| option(name, &value)).collect(),
         }
+    }
+}
+
+/// A number needs no quotes, and an option without a value is one that is switched on.
+fn option(name: String, value: &Value) -> String {
+    match value {
+        Value::Null => name,
+        Value::String(text) => format!("{name}={text}"),
+        other => format!("{name}={other}"),
     }
 }
 

@@ -131,11 +131,80 @@ fn a_mistake_is_named_with_its_key() {
             "restapi: 8008",
             "restapi: expected a section with keys of its own",
         ),
+        (
+            "    loop_wait: 2",
+            "    ttl: 3601",
+            "bootstrap.dcs.ttl: at most 3600 s: a dead primary costs as long",
+        ),
+        (
+            "  listen: 127.0.0.1,localhost:5433",
+            "  listen: 127.0.0.1:0",
+            "postgresql.listen: expected host[,host...]:port, found \"127.0.0.1:0\"",
+        ),
+        ("  listen: 127.0.0.1:8008", "  listen: 8008", "restapi.listen: expected host:port, found \"8008\""),
+        ("scope: batman", "scope: batman\nttl: 5", "ttl: unknown key; did you mean \"bootstrap.dcs.ttl\"?"),
+        ("  initdb: [", "  dsc: {ttl: 30}\n  initdb: [", "bootstrap.dsc: unknown key; did you mean \"dcs\"?"),
         ("scope: batman", "scope: batman\nlog: {type: xml}", "log.type: plain or json, not \"xml\""),
     ];
     for (line, by, message) in cases {
         assert_eq!(mistakes(line, by), message);
     }
+}
+
+#[test]
+fn a_value_of_the_wrong_kind_is_named_with_its_key() {
+    let ttl = |value: &str| mistakes("    loop_wait: 2", &format!("    ttl: {value}"));
+    for (value, found) in [("soon", "\"soon\""), ("-5", "-5"), ("2.5", "2.5"), ("[5]", "a list")] {
+        let text = format!("bootstrap.dcs.ttl: expected a whole number, zero or more, found {found}");
+        assert_eq!(ttl(value), text);
+    }
+    let tags = |words: &str| mistakes("tags: {failover_priority: 3", &format!("tags: {{{words}"));
+    assert_eq!(tags("nofailover: maybe"), "tags.nofailover: expected true or false, found \"maybe\"");
+    assert_eq!(tags("failover_priority: x"), "tags.failover_priority: expected a whole number, found \"x\"");
+    let parameters = "  parameters: {log_file_mode: 0640, max_connections: 200}";
+    for (value, found) in [("[a]", "a list"), ("{a: {b: 1}}", "a name with more than a text")] {
+        let text = mistakes(parameters, &format!("  parameters: {value}"));
+        assert_eq!(text, format!("postgresql.parameters: expected names with values, found {found}"));
+    }
+    let text = mistakes("  listen: 127.0.0.1:8008", "  listen: {a: 1}");
+    assert_eq!(text, "restapi.listen: expected a text, found names with values");
+}
+
+#[test]
+fn a_password_is_in_no_message() {
+    let secret = "  authentication:\n    superuser: {username: postgres, password: zalando}";
+    let replaced = [
+        "  authentication:\n    superuser: zalando",
+        "  authentication:\n    superuser: [postgres, zalando]",
+        "  authentication:\n    superuser: {username: postgres, password: [zalando]}",
+        "  authentication:\n    superuser: {username: postgres, password: zalando}\n  listen: again",
+        "  authentication:\n    superuser: {username: postgres, password: zalando, password: zalando}",
+        "  authentication:\n    superuser: {username: postgres, password: zalando",
+        "  authentication:\n    superuser: {username: postgres, password: \"zalando}",
+        "  authentication:\n\tsuperuser: {username: postgres, password: zalando}",
+        "  authentication:\n    superuser: {username: postgres, password: !!int zalando}",
+    ];
+    for by in replaced {
+        let text = mistakes(secret, by);
+        assert!(!text.contains("zalando"), "{by}: {text}");
+    }
+}
+
+#[test]
+fn an_option_of_initdb_may_have_a_number_or_nothing() {
+    let given = "  initdb: [{wal-segsize: 64}, {data-checksums: }, {locale: C}, no-sync]";
+    let file = GOOD.replace("  initdb: [{encoding: UTF8}, data-checksums]", given);
+    let settings = Settings::parse(&file).expect("a good file");
+    assert_eq!(settings.bootstrap.initdb, ["wal-segsize=64", "data-checksums", "locale=C", "no-sync"]);
+}
+
+#[test]
+fn a_way_of_ones_own_to_make_a_cluster_has_a_section() {
+    let own = "  method: mine\n  mine: {command: /bin/true}\n  initdb: [";
+    let settings = Settings::parse(&GOOD.replace("  initdb: [", own)).expect("a good file");
+    assert!(
+        ["bootstrap.method", "bootstrap.mine"].iter().all(|key| settings.ignored.contains(&(*key).into()))
+    );
 }
 
 #[test]
