@@ -2,6 +2,8 @@
 
 use crate::{Error, Instant, Position, Settings};
 use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
 
 /// The part of it that matters here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,10 +27,36 @@ pub(crate) struct Control {
     pub full_pages: bool,
 }
 
+/// Its size, whatever it holds.
+const BYTES: u64 = 8192;
+
+/// What `pg_controldata` says about a file that it goes on to print all the same.
+const UNTRUSTWORTHY: &str = "Calculated CRC checksum does not match";
+
 impl Settings {
     pub(crate) async fn control(&self, by: Instant) -> Result<Control, Error> {
-        let text = self.program("pg_controldata").arg("-D").arg(&self.data_dir).run(by).await?;
-        parse(&text).ok_or_else(|| Error::Unfit("pg_controldata says something unknown".to_owned()))
+        let path = self.control_path();
+        let damaged = |what: &str| Error::Unfit(format!("{}: {what}", path.display()));
+        self.intact_control(by).await?.map_err(damaged)
+    }
+
+    pub(crate) fn control_path(&self) -> PathBuf {
+        self.data_dir.join("global/pg_control")
+    }
+
+    /// The same; or what is wrong with the file itself, which won't go away by looking again.
+    pub(crate) async fn intact_control(&self, by: Instant) -> Result<Result<Control, &'static str>, Error> {
+        let path = self.control_path();
+        let file = fs::metadata(&path).map_err(Error::io(format!("look at {}", path.display())))?;
+        if file.len() < BYTES {
+            return Ok(Err("it has been cut short"));
+        }
+        let said = self.program("pg_controldata").arg("-D").arg(&self.data_dir).run(by).await?;
+        if said.contains(UNTRUSTWORTHY) {
+            return Ok(Err("its checksum is wrong"));
+        }
+        let control = parse(&said);
+        control.map(Ok).ok_or_else(|| Error::Unfit("pg_controldata says something unknown".to_owned()))
     }
 }
 
@@ -53,11 +81,16 @@ fn parse(text: &str) -> Option<Control> {
             timeline: timeline("Min recovery ending loc's timeline")?,
             lsn: lsn("Minimum recovery ending location")?,
         },
-        segment: number("Bytes per WAL segment")?,
+        segment: number("Bytes per WAL segment").filter(|bytes| is_segment_size(*bytes))?,
         at_rest: state == "shut down",
         logs_hints: is_on("wal_log_hints setting")? || number("Data page checksum version")? > 0,
         full_pages: is_on("Latest checkpoint's full_page_writes")?,
     })
+}
+
+/// PostgreSQL has no others, and what is computed from one relies on that.
+fn is_segment_size(bytes: u64) -> bool {
+    bytes.is_power_of_two() && (1 << 20..=1 << 30).contains(&bytes)
 }
 
 /// `0/30000A0` as a number.

@@ -81,16 +81,19 @@ impl Postgres {
         if is_empty(dir)? {
             return Ok(Found::Absent);
         }
-        let Some(version) = files::read(&dir.join("PG_VERSION"))? else {
+        let Some(version) = version_of(dir)? else {
             return Ok(Found::Foreign(Foreign::NotPostgres));
         };
-        if !files::is_there(&dir.join("global/pg_control"))? {
+        if !files::is_there(&self.settings.control_path())? {
             return Ok(Found::Incomplete("there is no pg_control".to_owned()));
         }
-        if version.trim() != self.major(by).await? {
+        if version != self.major(by).await? {
             return Ok(Found::Foreign(Foreign::OtherVersion));
         }
-        let control = self.settings.control(by).await?;
+        let control = match self.settings.intact_control(by).await? {
+            Ok(control) => control,
+            Err(damage) => return Ok(Found::Incomplete(format!("pg_control is damaged: {damage}"))),
+        };
         let position = self.settings.wal_end(&control, by).await?;
         Ok(Found::Present(Present {
             system_id: control.system_id,
@@ -281,10 +284,23 @@ async fn clear_away(parent: &Path, prefix: &str, by: Instant) -> Result<(), Erro
     Ok(())
 }
 
+/// What the data directory says of its version; none if it is no data directory. Whatever else it says is no version
+/// of ours.
+fn version_of(dir: &Path) -> Result<Option<String>, Error> {
+    let path = dir.join("PG_VERSION");
+    match fs::read(&path) {
+        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).trim().to_owned())),
+        Err(why) if matches!(why.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
+        Err(why) => Err(Error::Io { what: format!("read {}", path.display()), why }),
+    }
+}
+
 fn is_empty(dir: &Path) -> Result<bool, Error> {
     match fs::read_dir(dir) {
         Ok(mut entries) => Ok(entries.next().is_none()),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(true),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(true),
+        // A file lies there, and not ours.
+        Err(e) if e.kind() == ErrorKind::NotADirectory => Ok(false),
         Err(e) => Err(Error::Io { what: format!("read {}", dir.display()), why: e }),
     }
 }

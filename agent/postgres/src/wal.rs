@@ -250,7 +250,7 @@ pub(crate) fn begin_of(name: &str, segment: u64) -> Option<u64> {
     let (_, rest) = name.split_at_checked(8).filter(|_| name.len() == 24)?;
     let (high, low) = rest.split_at_checked(8)?;
     let number = |digits| u32::from_str_radix(digits, 16).ok().map(u64::from);
-    Some((number(high)? << 32) + number(low)? * segment)
+    (number(high)? << 32).checked_add(number(low)?.checked_mul(segment)?)
 }
 
 fn segment_suffix(lsn: u64, segment: u64) -> String {
@@ -270,21 +270,23 @@ fn record(line: &str, segment: u64) -> Option<u64> {
     let (_, lengths) = line.split_once("len (rec/tot):")?;
     let (_, total) = lengths.split_once(',')?.0.split_once('/')?;
     let (_, at) = line.split_once("lsn: ")?;
-    let end = record_end(parse_lsn(at.split(',').next()?.trim())?, total.trim().parse().ok()?, segment);
-    Some(if line.contains("desc: SWITCH") { end.next_multiple_of(segment) } else { end })
+    // Four bytes hold it in the record, too.
+    let length = total.trim().parse::<u32>().ok()?;
+    let end = record_end(parse_lsn(at.split(',').next()?.trim())?, length.into(), segment)?;
+    if line.contains("desc: SWITCH") { end.checked_next_multiple_of(segment) } else { Some(end) }
 }
 
-/// A record that doesn't fit on its page goes on behind the next page's header.
-fn record_end(start: u64, length: u64, segment: u64) -> u64 {
+/// A record that doesn't fit on its page goes on behind the next page's header. None ends behind the last address.
+fn record_end(start: u64, length: u64, segment: u64) -> Option<u64> {
     let (mut at, mut left) = (start, length);
     loop {
         let room = PAGE - at % PAGE;
         if left <= room {
-            return (at + left).next_multiple_of(8);
+            return at.checked_add(left)?.checked_next_multiple_of(8);
         }
         left -= room;
-        at += room;
-        at += if at.is_multiple_of(segment) { LONG_HEADER } else { SHORT_HEADER };
+        at = at.checked_add(room)?;
+        at = at.checked_add(if at.is_multiple_of(segment) { LONG_HEADER } else { SHORT_HEADER })?;
     }
 }
 
@@ -306,10 +308,11 @@ mod tests {
 
     #[test]
     fn a_record_ends_behind_the_headers_it_crosses() {
-        assert_eq!(record_end(0x300_0028, 114, 1 << 24), 0x300_00a0);
-        assert_eq!(record_end(8_100, 92, 1 << 24), 8_192);
-        assert_eq!(record_end(8_100, 100, 1 << 24), 8_192 + 24 + 8);
-        assert_eq!(record_end((1 << 24) - 8, 16, 1 << 24), (1 << 24) + 40 + 8);
+        assert_eq!(record_end(0x300_0028, 114, 1 << 24), Some(0x300_00a0));
+        assert_eq!(record_end(8_100, 92, 1 << 24), Some(8_192));
+        assert_eq!(record_end(8_100, 100, 1 << 24), Some(8_192 + 24 + 8));
+        assert_eq!(record_end((1 << 24) - 8, 16, 1 << 24), Some((1 << 24) + 40 + 8));
+        assert_eq!(record_end(u64::MAX - 8, 16, 1 << 24), None);
     }
 
     #[test]
