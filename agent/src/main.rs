@@ -23,6 +23,8 @@ mod clock;
 mod config;
 mod drain;
 mod events;
+#[cfg(test)]
+mod fuzz;
 mod instance;
 mod journal;
 mod machine;

@@ -60,7 +60,7 @@ impl Settings {
     }
 }
 
-fn parse(text: &str) -> Option<Control> {
+pub(crate) fn parse(text: &str) -> Option<Control> {
     let fields: BTreeMap<&str, &str> = text
         .lines()
         .filter_map(|line| line.split_once(':'))

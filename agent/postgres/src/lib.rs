@@ -13,6 +13,8 @@ mod config;
 mod control;
 mod data;
 mod files;
+#[cfg(test)]
+mod fuzz;
 mod leftovers;
 mod loss;
 mod process;

@@ -226,7 +226,7 @@ impl Settings {
 }
 
 /// Lines of `parent TLI, LSN, reason`, oldest first.
-fn history(timeline: u32, text: &str) -> Forks {
+pub(crate) fn history(timeline: u32, text: &str) -> Forks {
     let lines = text.lines().filter_map(|line| {
         let mut fields = line.split_whitespace();
         Some((fields.next()?.parse::<u32>().ok()?, parse_lsn(fields.next()?)?))
@@ -266,7 +266,7 @@ fn last_read(words: &str) -> Option<u64> {
 }
 
 /// A line of `pg_waldump`: where the record ends. A switch takes the rest of its segment.
-fn record(line: &str, segment: u64) -> Option<u64> {
+pub(crate) fn record(line: &str, segment: u64) -> Option<u64> {
     let (_, lengths) = line.split_once("len (rec/tot):")?;
     let (_, total) = lengths.split_once(',')?.0.split_once('/')?;
     let (_, at) = line.split_once("lsn: ")?;

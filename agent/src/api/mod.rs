@@ -182,6 +182,12 @@ fn code(good: bool) -> StatusCode {
     if good { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
 }
 
+/// The code with which a body is refused at once, if it is.
+#[cfg(test)]
+pub fn refuses(body: &[u8]) -> Option<u16> {
+    switchover::parse(body).err().map(|answer| answer.code.as_u16())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

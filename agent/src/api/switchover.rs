@@ -10,7 +10,7 @@ use serde_json::Value;
 
 /// What was asked for.
 #[derive(Debug, PartialEq, Eq)]
-struct Wish {
+pub(super) struct Wish {
     leader: String,
     candidate: Option<String>,
 }
@@ -39,7 +39,7 @@ pub(super) async fn to(board: &Board, candidate: &str) -> Answer {
     }
 }
 
-fn parse(body: &[u8]) -> Result<Wish, Answer> {
+pub(super) fn parse(body: &[u8]) -> Result<Wish, Answer> {
     let bad = |text: &str| Answer::text(StatusCode::BAD_REQUEST, text);
     let Ok(Value::Object(body)) = serde_json::from_slice(body) else {
         return Err(bad("expected a JSON object"));
