@@ -54,7 +54,13 @@ fn reigns_that_came_and_went_while_a_member_was_away_do_not_part_it_from_the_his
     assert_eq!(follow.order.saved, saved("b", &[1, 2, 3]), "its WAL of epoch 2 comes from here, too");
     b.done(&follow);
     let source = Some(("a".into(), Epoch(3)));
-    b.sees(Instance::Standby { data: data(at(3, 250)), source, streaming: true, ready: true });
+    b.sees(Instance::Standby {
+        data: data(at(3, 250)),
+        source,
+        streaming: true,
+        ready: true,
+        starved: false,
+    });
     assert_eq!((b.op(), b.node.saved()), (None, &saved("b", &[1, 2, 3])));
 }
 
