@@ -30,6 +30,7 @@ mod tests {
     fn the_last_copy_is_missed_and_one_of_several_is_not() {
         let mut world = led();
         epoch(&mut world, 1, None);
+        epoch(&mut world, 2, Some(Position { epoch: Epoch(1), lsn: Lsn(6) }));
         world.record.acknowledged.insert((Epoch(1), 0), Lsn(5));
         world.host(0).postgres.data.as_mut().unwrap().end = Lsn(7);
         let mut shared = world.clone();
