@@ -244,6 +244,15 @@ mod tests {
     }
 
     #[test]
+    fn a_copy_leaves_the_history_where_an_equal_number_bears_another_mark() {
+        let copy = data(&[(1, at(0, 0)), (2, at(1, 90))]);
+        let leaves = |lineage: &[(u32, u64)]| left(&history(), Epoch(4), &saved(lineage), &copy);
+        assert_eq!(leaves(&[(1, 10), (2, 20)]), Some(at(2, 200)));
+        assert_eq!(leaves(&[(1, 10), (2, 21)]), Some(at(1, 90)));
+        assert_eq!(leaves(&[(1, 11), (2, 20)]), None);
+    }
+
+    #[test]
     fn a_timeline_of_the_right_number_that_forked_elsewhere_is_not_learnt() {
         let by_hand = data(&[(1, at(0, 0)), (2, at(1, 100)), (4, at(2, 199))]);
         assert_eq!(followed(&history(), &saved(&[(1, 10), (2, 20)]), &by_hand), []);

@@ -486,6 +486,17 @@ fn a_source_that_sent_nothing_so_far_counts_if_its_number_was_given_again() {
 }
 
 #[test]
+fn a_copy_that_is_found_does_not_make_a_node_forget_the_highest_reign() {
+    let mut store = reign_of_a(2);
+    write(&mut store, [released()]);
+    let mut b = looked(saved("b", &[1, 2]), store, stopped(at(1, 50)));
+    let start = b.order();
+    b.durable = Saved { copy: CopyId(99), ..saved("b", &[1]) };
+    b.failed(&start, Failure::TimedOut);
+    assert_eq!((b.node.saved().copy, b.node.saved().highest), (CopyId(99), Epoch(2)));
+}
+
+#[test]
 fn what_a_node_knows_of_its_copy_is_not_undone_by_what_is_durable() {
     let mut b = Host::standby();
     let known = b.node.saved().clone();
