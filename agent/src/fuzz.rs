@@ -69,6 +69,18 @@ fn a_record_comes_back_as_it_was_written_and_garbage_names_its_key() {
 }
 
 #[test]
+fn an_epoch_that_none_can_follow_is_garbage() {
+    let paths = Paths { prefix: "/s/c/".to_owned() };
+    for (name, value) in [("reign", KEYS[0].1), ("epochs/4294967295", KEYS[5].1)] {
+        let path = paths.note(name);
+        let Meaning::Record(key) = paths.meaning(path.as_bytes()) else { panic!("{path} is a record's") };
+        let value = value.replacen("\"epoch\":2", "\"epoch\":4294967295", 1);
+        let garbage = decode(&key, path.as_bytes(), value.as_bytes()).expect_err("garbage");
+        assert!(garbage.decides && garbage.why.starts_with("no epoch could follow it"), "{garbage}");
+    }
+}
+
+#[test]
 fn what_other_tools_write_is_understood_or_left_out() {
     fuzz(&OTHERS, |bytes| {
         let mut contents = Contents::default();

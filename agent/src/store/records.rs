@@ -182,8 +182,27 @@ pub fn decode(key: &Key, path: &[u8], value: &[u8]) -> Result<Record, Garbage> {
         true => Ok(record),
         false => Err("it belongs to another key".to_owned()),
     });
+    let record = record.and_then(|record| match is_last(&record) {
+        false => Ok(record),
+        true => Err("no epoch could follow it, as PostgreSQL has no more timelines".to_owned()),
+    });
     let path = || String::from_utf8_lossy(path).into_owned();
     record.map_err(|why| Garbage { key: path(), why, decides: decides(key) })
+}
+
+/// Whether it is of an epoch that no reign can get to: whoever stood for the one after it would have no number.
+fn is_last(record: &Record) -> bool {
+    match record {
+        Record::Reign(reign) => reign.epoch == Epoch(u32::MAX),
+        Record::Epoch(epoch) => epoch.epoch == Epoch(u32::MAX),
+        Record::Initialize(_)
+        | Record::Beat(_)
+        | Record::Rule(_)
+        | Record::Switchover(_)
+        | Record::Leader(_)
+        | Record::Pledge(_)
+        | Record::Member(_) => false,
+    }
 }
 
 /// All records at one revision; without those that make no sense, if they don't [decide](decides).
