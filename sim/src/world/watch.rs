@@ -37,7 +37,12 @@ impl World {
         let elected = |at: &Timeline| {
             data.reaches(at.epoch, at.by).is_some_and(|end| end <= self.elected_end(at.epoch, at.by))
         };
-        if data.end > Lsn(0) && data.timelines.iter().all(elected) {
+        // One that lacks what nobody has any more can't.
+        let follows = self
+            .hosts
+            .iter()
+            .all(|one| one.postgres.data.as_ref().is_none_or(|source| source.kept_from <= data.end));
+        if data.end > Lsn(0) && follows && data.timelines.iter().all(elected) {
             self.record.wrong = Some((host, Wrong::Needless));
         }
     }
