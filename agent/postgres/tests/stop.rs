@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Node, as_postgres, begun, process, runtime, standby};
+use common::{Node, as_postgres, begun, process, runtime, soon, standby};
 use primacy_postgres::Instant;
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
@@ -26,6 +26,7 @@ fn a_hanging_archive_command_is_not_waited_for() {
             let command = format!("echo $$ > {}; exec sleep 3600", number.display());
             let parameters = [("archive_mode", "on"), ("archive_command", command.as_str())];
             let a = begun(Node::with("a", &[], &parameters)).await;
+            a.postgres.open_archive(soon()).await.unwrap();
             let b = standby("b", &a).await;
             a.ask("CREATE TABLE t AS SELECT 1 AS n");
             a.ask("SELECT pg_switch_wal()");
