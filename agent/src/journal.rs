@@ -31,7 +31,8 @@ impl Journal {
             "retry_after": config.retry_after, "demote_lead": config.demote_lead,
             "election_window": config.election_window, "handover_patience": config.handover_patience,
             "instance_patience": config.instance_patience, "clone_patience": config.clone_patience,
-            "restarts_max": config.restarts_max, "lag_bytes_max": config.lag_bytes_max, "priority": config.priority,
+            "restarts_max": config.restarts_max, "lag_bytes_max": config.lag_bytes_max, "rewind": config.rewind,
+            "priority": config.priority,
         });
         let at = crate::clock::calendar_now();
         journal.write(&json!({"start": {"at": at, "boot": boot, "config": start, "saved": saved}}));

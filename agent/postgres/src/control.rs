@@ -119,13 +119,9 @@ pub(crate) mod lsn_as_text {
     }
 }
 
+/// What version 15 says, for tests.
 #[cfg(test)]
-mod tests {
-    use super::{parse, parse_lsn};
-
-    #[test]
-    fn the_lines_of_version_15_are_understood() {
-        let text = "\
+pub(crate) const SAID: &str = "\
 pg_control version number:            1300
 Database system identifier:           7432156789012345678
 Database cluster state:               shut down
@@ -139,6 +135,14 @@ wal_log_hints setting:                off
 Bytes per WAL segment:                16777216
 Data page checksum version:           0
 ";
+
+#[cfg(test)]
+mod tests {
+    use super::{SAID, parse, parse_lsn};
+
+    #[test]
+    fn the_lines_of_version_15_are_understood() {
+        let text = SAID;
         let control = parse(text).unwrap();
         assert!(control.clean);
         assert_eq!((control.system_id, control.checkpoint.lsn), (7_432_156_789_012_345_678, 0x300_0028));

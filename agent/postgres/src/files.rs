@@ -6,8 +6,11 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-/// Replaces a file as a whole, readable by its owner only.
-pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<(), Error> {
+/// Replaces a file as a whole and durably, readable by its owner only.
+///
+/// # Errors
+/// The old one is still there then, unless only the folder could not be synced.
+pub fn replace(path: &Path, content: &[u8]) -> Result<(), Error> {
     let what = || Error::io(format!("write {}", path.display()));
     let beside = path.with_extension("primacy-new");
     let mut options = File::options();
@@ -19,7 +22,10 @@ pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<(), Error> {
 }
 
 /// Makes a rename or a new file in the folder of `path` durable.
-pub(crate) fn sync_parent(path: &Path) -> Result<(), Error> {
+///
+/// # Errors
+/// If it can't be synced.
+pub fn sync_parent(path: &Path) -> Result<(), Error> {
     let parent = path.parent().unwrap_or(Path::new("/"));
     let synced = File::open(parent).and_then(|folder| folder.sync_all());
     synced.map_err(Error::io(format!("sync {}", parent.display())))

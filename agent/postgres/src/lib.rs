@@ -12,7 +12,7 @@ mod aside;
 mod config;
 mod control;
 mod data;
-mod files;
+pub mod files;
 #[cfg(test)]
 mod fuzz;
 mod leftovers;

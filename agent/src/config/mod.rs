@@ -81,6 +81,8 @@ pub struct Postgres {
     pub superuser: Login,
     /// Who a standby is.
     pub replication: Login,
+    /// Who reads another member's files for `pg_rewind`.
+    pub rewind: Login,
     /// Server settings.
     pub parameters: BTreeMap<String, String>,
     /// The lines of `pg_hba.conf`, if it is the agent's to write.
@@ -218,7 +220,9 @@ fn build(file: raw::File, document: serde_json::Value, ignored: Vec<String>) -> 
         }
     }
     let authentication = authentication(file.restapi.authentication, &mut wrong);
-    let core = core_config(&name, &file.bootstrap.dcs, &file.tags, &mut wrong);
+    let mut core = core_config(&name, &file.bootstrap.dcs, &file.tags, &mut wrong);
+    let use_pg_rewind = file.postgresql.use_pg_rewind.or(file.bootstrap.dcs.postgresql.use_pg_rewind);
+    core.rewind = use_pg_rewind.unwrap_or(core.rewind);
     let tags = match document.get("tags") {
         Some(serde_json::Value::Object(map)) => map.clone(),
         Some(_) | None => serde_json::Map::new(),
@@ -391,6 +395,10 @@ fn postgres(
         Some(_) => auth.replication.into_login("replicator"),
         None => superuser.clone(),
     };
+    let rewind = match auth.rewind.username {
+        Some(_) => auth.rewind.into_login("rewind"),
+        None => superuser.clone(),
+    };
     Postgres {
         listen_addresses: addresses.to_owned(),
         connect,
@@ -401,6 +409,7 @@ fn postgres(
         pgpass: section.pgpass.map(PathBuf::from),
         superuser,
         replication,
+        rewind,
         parameters: parameters.into_iter().filter_map(|(name, value)| Some((name, value?))).collect(),
         hba,
         restore_command: None,

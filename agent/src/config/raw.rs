@@ -155,11 +155,13 @@ pub(super) struct DcsPostgresql {
     pub pg_hba: Vec<String>,
     #[serde(deserialize_with = "or_empty")]
     pub recovery_conf: RecoveryConf,
+    pub use_pg_rewind: Option<bool>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Postgresql {
+    pub use_pg_rewind: Option<bool>,
     #[serde(deserialize_with = "or_empty")]
     pub recovery_conf: RecoveryConf,
     pub listen: Option<String>,
@@ -183,6 +185,8 @@ pub(super) struct Authentication {
     pub superuser: Credentials,
     #[serde(deserialize_with = "or_empty")]
     pub replication: Credentials,
+    #[serde(deserialize_with = "or_empty")]
+    pub rewind: Credentials,
 }
 
 #[derive(Default, Deserialize)]

@@ -334,3 +334,27 @@ fn copies_aside_are_kept_as_long_as_the_file_says() {
     }
     assert!(wrong("{max_ages: 1}").contains("did you mean \"max_age\"?"));
 }
+
+#[test]
+fn rewinds_are_switched_off_by_the_members_file_or_for_all() {
+    let with = |dcs: &str, own: &str| {
+        let text = GOOD.replace("    postgresql:\n", &format!("    postgresql:\n      {dcs}\n"));
+        Settings::parse(&text.replace("  listen: 127.0.0.1,", &format!("  {own}\n  listen: 127.0.0.1,")))
+            .expect("good")
+    };
+    let rewinds = |dcs: &str, own: &str| with(dcs, own).core.rewind;
+    assert!(rewinds("", ""));
+    assert!(!rewinds("use_pg_rewind: false", ""));
+    assert!(!rewinds("", "use_pg_rewind: no"));
+    assert!(rewinds("use_pg_rewind: false", "use_pg_rewind: true"), "the member's own file wins");
+}
+
+#[test]
+fn the_rewind_role_is_the_superuser_unless_it_is_named() {
+    assert_eq!(good().postgres.rewind, good().postgres.superuser);
+    let own = "    rewind: {username: rewinder, password: back}\n    superuser:";
+    let settings = Settings::parse(&GOOD.replace("    superuser:", own)).expect("good");
+    let expected = Login { username: "rewinder".to_owned(), password: Some("back".to_owned()) };
+    assert_eq!(settings.postgres.rewind, expected);
+    assert_eq!(settings.ignored, good().ignored);
+}

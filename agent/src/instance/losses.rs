@@ -7,10 +7,10 @@ use crate::board::Notes;
 use crate::clock::calendar_now;
 use primacy_core::Position;
 use primacy_core::instance::Instance;
-use primacy_postgres::{Aside, Instant, Loss};
+use primacy_postgres::{Aside, Instant, Loss, files};
 use serde::{Deserialize, Serialize};
-use std::fs::{self, DirBuilder, File};
-use std::io::{self, Write as _};
+use std::fs::{self, DirBuilder};
+use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -122,12 +122,7 @@ fn keep(folder: &Path, lost: &Lost) -> io::Result<PathBuf> {
     if path.try_exists()? {
         return Ok(path);
     }
-    let new = path.with_extension("new");
-    let mut file = File::create(&new)?;
-    file.write_all(&serde_json::to_vec_pretty(lost)?)?;
-    file.sync_all()?;
-    fs::rename(&new, &path)?;
-    File::open(folder)?.sync_all()?;
+    files::replace(&path, &serde_json::to_vec_pretty(lost)?).map_err(io::Error::other)?;
     Ok(path)
 }
 

@@ -535,7 +535,7 @@ fn postgres_settings(settings: &Settings, run_dir: PathBuf) -> anyhow::Result<pr
         port: postgres.port,
         superuser: user(&postgres.superuser),
         replication: user(&postgres.replication),
-        rewind: user(&postgres.superuser),
+        rewind: user(&postgres.rewind),
         parameters: postgres.parameters.clone(),
         pg_hba: postgres.hba.clone(),
         initdb: settings.bootstrap.initdb.iter().map(|option| format!("--{option}")).collect(),

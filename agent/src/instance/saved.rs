@@ -3,8 +3,8 @@
 //! A file of the same form in the run directory keeps the highest epoch seen, also without a data directory.
 
 use primacy_core::instance::Saved;
-use std::fs::{File, rename};
-use std::io::{self, ErrorKind, Write};
+use primacy_postgres::files;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 /// The file's name in both places.
@@ -34,13 +34,7 @@ pub fn store(dir: &Path, saved: &Saved) -> io::Result<()> {
 }
 
 fn write(path: &Path, saved: &Saved) -> io::Result<()> {
-    let text = serde_json::to_vec(saved)?;
-    let new = path.with_extension("new");
-    let mut file = File::create(&new)?;
-    file.write_all(&text)?;
-    file.sync_all()?;
-    rename(&new, path)?;
-    sync(path.parent().unwrap_or(Path::new("/")))
+    files::replace(path, &serde_json::to_vec(saved)?).map_err(io::Error::other)
 }
 
 /// What lies beside a data directory that is being mended. Inside, `pg_rewind` would replace it by its source's.
@@ -65,15 +59,10 @@ pub fn begin_mending(data_dir: &Path, saved: &Saved) -> io::Result<()> {
 pub fn forget_mending(data_dir: &Path) -> io::Result<()> {
     let marker = marker(data_dir);
     match std::fs::remove_file(&marker) {
-        Ok(()) => sync(marker.parent().unwrap_or(Path::new("/"))),
+        Ok(()) => files::sync_parent(&marker).map_err(io::Error::other),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
     }
-}
-
-/// Makes the names in a directory durable.
-fn sync(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
 }
 
 /// What is saved in one of the places, if anything.
