@@ -17,6 +17,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Where a guard lives and what it watches over.
@@ -38,6 +39,8 @@ pub const LOCK: &str = "guard.lock";
 const KILL_ROUND: Duration = Duration::from_millis(200);
 /// With nothing to watch over and no agent, a guard goes after this long.
 const ALONE_US: u64 = 30_000_000;
+/// Somebody has asked it to end.
+static ASKED: AtomicBool = AtomicBool::new(false);
 /// A line longer than this is no request of ours.
 const LINE_MAX: usize = 1 << 16;
 
@@ -61,6 +64,8 @@ pub fn run(options: &Options) -> io::Result<()> {
         guard.turn()?;
         if !guard.is_alone() {
             alone_since = now_us();
+        } else if ASKED.load(Ordering::Relaxed) {
+            break;
         }
     }
     Ok(())
@@ -69,12 +74,14 @@ pub fn run(options: &Options) -> io::Result<()> {
 /// When a host goes down, or a service manager ends all that it started, everybody is asked to end at once. The agent
 /// then stops PostgreSQL in order and hands over, and the guard is needed until nothing is left to watch over.
 ///
-/// Handlers that do nothing, as signals that are ignored would stay so in PostgreSQL.
+/// Then it goes at once. Handlers, as signals that are ignored would stay so in PostgreSQL.
 fn outlive_a_shutdown() {
-    extern "C" fn heard(_: libc::c_int) {}
+    extern "C" fn heard(_: libc::c_int) {
+        ASKED.store(true, Ordering::Relaxed);
+    }
     let handler = heard as extern "C" fn(libc::c_int);
     for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
-        // SAFETY: the handler touches nothing.
+        // SAFETY: the handler stores one number.
         unsafe { libc::signal(signal, handler as libc::sighandler_t) };
     }
 }

@@ -352,6 +352,25 @@ fn a_guard_that_nobody_listens_to_goes_on() {
     assert_eq!(place.agent().ask(Request::Status).unwrap().pid, place.guard.id().cast_signed());
 }
 
+/// As at the shutdown of a host, where the agent needs it for an orderly stop.
+#[test]
+fn a_guard_that_is_asked_to_end_watches_to_the_end_and_then_goes() {
+    let mut place = Place::new();
+    let mut agent = place.agent();
+    agent.ask(Request::Arm { epoch: 1, until: soon(60_000) }).unwrap();
+    agent.ask(place.start("sleep 63 & wait", Some(1))).unwrap();
+    place.wait_for(2);
+    kill_process(Pid::from_child(&place.guard), Signal::TERM).unwrap();
+    assert!(
+        agent.ask(Request::Status).unwrap().armed.is_some(),
+        "it is there, and so is what it watches over"
+    );
+    place.wait_for(2);
+    agent.ask(Request::Kill).unwrap();
+    drop(agent);
+    assert!(place.guard.wait().unwrap().success(), "nothing is left to do");
+}
+
 #[test]
 fn the_postmaster_dies_with_the_guard_and_the_agent_can_kill_the_rest() {
     let mut place = Place::new();

@@ -364,7 +364,11 @@ impl Local {
         let data = data(standing.system_id, standing.position, &standing.forks);
         if standing.in_recovery {
             let source = self.source.borrow().clone();
-            let starved = source.is_some() && self.starved.get() && !standing.streaming;
+            if standing.streaming {
+                // What held for one break needn't hold for the next.
+                self.starved.set(false);
+            }
+            let starved = source.is_some() && self.starved.get();
             return Instance::Standby { data, source, streaming: standing.streaming, ready: true, starved };
         }
         let followers = standing.followers.iter();
