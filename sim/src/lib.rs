@@ -8,11 +8,13 @@ compile_error!(
 
 pub mod driver;
 pub mod engine;
+pub mod exhaust;
 pub mod invariants;
 pub mod mistakes;
 pub mod plan;
 pub mod report;
 pub mod run;
+pub mod scenario;
 pub mod schedule;
 pub mod shrink;
 pub mod states;

@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
 use primacy_sim::engine::Engine;
 use primacy_sim::invariants::Violation;
-use primacy_sim::{mistakes, plan, report, run, shrink, states};
+use primacy_sim::{exhaust, mistakes, plan, report, run, scenario, shrink, states};
 use std::time::Instant;
 
 /// Seeded simulations of Primacy clusters.
@@ -56,6 +56,16 @@ enum Sub {
         #[arg(long, default_value_t = 300)]
         seconds: u64,
     },
+    /// Play the stories of tests/scenarios, and compare what is told with what their files say.
+    Scenario {
+        /// Their names; all without. One alone is told, too.
+        names: Vec<String>,
+        /// Write what is told into the files instead.
+        #[arg(long)]
+        write: bool,
+    },
+    /// Play a story again and again, with one more trouble from the whole alphabet at each of its steps.
+    Exhaust(exhaust::Choice),
     /// Print the state machine as the seeds have seen it.
     States {
         /// Write it to docs/state-machine.md instead.
@@ -95,6 +105,8 @@ fn main() -> Result<()> {
             one(Engine::Driver, seed, story, seconds * 1_000)
         }
         Sub::Driver { seeds, seconds, .. } => sweep(Engine::Driver, seeds, seconds * 1_000),
+        Sub::Scenario { names, write } => scenario::command(&names, write),
+        Sub::Exhaust(choice) => exhaust::command(&choice),
         Sub::States { write: false } => {
             print!("{}", states::document());
             Ok(())

@@ -2,10 +2,12 @@
 //! value trees, so that shrinking drops troubles and turns knobs back.
 
 use crate::world::event::{Fault, HostId, Site};
+use primacy_core::{Command, Name};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::fmt;
 
 /// How this run differs from others in character.
@@ -34,6 +36,25 @@ pub struct Knobs {
     /// Messages to and from the store, per thousand, with which a silence begins: for a while, nothing passes between
     /// that host and the store; each way for itself.
     pub silence_permille: u32,
+}
+
+impl Knobs {
+    /// A quiet run: prompt agents, good clocks, a network that loses nothing.
+    pub fn quiet(ttl_ms: u64) -> Knobs {
+        Knobs {
+            ttl_ms,
+            rate_ppm: 1_000,
+            clock_ppm: vec![0; usize::from(HOSTS)],
+            delay_us: 2_000,
+            loss_permille: 0,
+            late_ms: 0,
+            failing_permille: 0,
+            slowness: 10,
+            commits_per_s: 4,
+            lag_max: 1_000_000,
+            silence_permille: 0,
+        }
+    }
 }
 
 /// Something that goes wrong for a while.
@@ -208,6 +229,19 @@ impl What {
         }
     }
 
+    /// What an operator asks of a host's agent, if that is what it is.
+    pub fn asks(self) -> Option<(HostId, Command)> {
+        match self {
+            What::Switchover(at, to) => {
+                let to = to.map(|to| Name::from(name(to).to_string().as_str()));
+                Some((at, Command::Switchover { to }))
+            }
+            What::Failover(host) => Some((host, Command::Failover { consent: true })),
+            What::AgentStops(host) => Some((host, Command::Shutdown)),
+            _ => None,
+        }
+    }
+
     /// The faults that mend it.
     pub fn ends(self) -> Vec<Fault> {
         match self {
@@ -266,6 +300,52 @@ impl What {
     }
 }
 
+/// Everything that can go wrong, for every host and every link.
+pub fn alphabet() -> Vec<What> {
+    let sites: Vec<Site> = (0..HOSTS).map(Site::Host).chain([Site::Store]).collect();
+    let links = sites.iter().flat_map(|from| sites.iter().map(|to| What::LinkCut(*from, *to)));
+    let links = links.filter(|link| !matches!(link, What::LinkCut(from, to) if from == to));
+    let of_a_host = |host: HostId| {
+        let to = [None].into_iter().chain((0..HOSTS).map(Some));
+        let switchovers = to.map(move |to| What::Switchover(host, to));
+        let kinds = [
+            What::AgentDies,
+            What::AgentDiesAfterOrder,
+            What::AgentDiesRewinding,
+            What::AgentFreezes,
+            What::AgentFreezesAsking,
+            What::PostgresDies,
+            What::GuardDies,
+            What::AgentAndGuardDie,
+            What::HostDies,
+            What::HostSuspends,
+            What::HostCutOff,
+            What::StoreCutOff,
+            What::WatchBreaks,
+            What::Failover,
+            What::AgentStops,
+            What::PromotedByHand,
+        ];
+        kinds.into_iter().map(move |kind| kind(host)).chain(switchovers)
+    };
+    let of_all = [What::StoreDown, What::LeaderKeyGone, What::WalRecycled];
+    (0..HOSTS).flat_map(of_a_host).chain(links).chain(of_all).collect()
+}
+
+impl std::str::FromStr for What {
+    type Err = String;
+
+    /// Reads what [`Display`](fmt::Display) writes.
+    fn from_str(text: &str) -> Result<What, String> {
+        let known = alphabet();
+        known.iter().copied().find(|what| what.to_string() == text).ok_or_else(|| {
+            let words: BTreeSet<_> = known.iter().map(|what| what.word()).collect();
+            let words: Vec<_> = words.into_iter().collect();
+            format!("{text:?} is no trouble; there are: {}", words.join(", "))
+        })
+    }
+}
+
 /// All links of a host, both ways.
 pub fn links(host: HostId) -> Vec<(Site, Site)> {
     let others = (0..HOSTS).filter(|other| *other != host).map(Site::Host).chain([Site::Store]);
@@ -279,18 +359,25 @@ pub fn name(host: HostId) -> char {
 
 impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:8.3}s {}", self.at_ms as f64 / 1e3, self.what)?;
+        if self.what.ends().is_empty() { Ok(()) } else { write!(f, " for {:.3}s", self.for_ms as f64 / 1e3) }
+    }
+}
+
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let site = |site: Site| match site {
             Site::Host(host) => name(host).to_string(),
             Site::Store => "store".to_owned(),
         };
-        write!(f, "{:8.3}s {}", self.at_ms as f64 / 1e3, self.what.word())?;
-        match self.what {
-            What::LinkCut(from, to) => write!(f, " {} -> {}", site(from), site(to))?,
+        f.write_str(self.word())?;
+        match *self {
+            What::LinkCut(from, to) => write!(f, " {} -> {}", site(from), site(to)),
             What::Switchover(at, to) => {
                 write!(f, " asked of {}", name(at))?;
-                to.map_or(Ok(()), |to| write!(f, ", to {}", name(to)))?;
+                to.map_or(Ok(()), |to| write!(f, ", to {}", name(to)))
             }
-            What::StoreDown | What::LeaderKeyGone | What::WalRecycled => {}
+            What::StoreDown | What::LeaderKeyGone | What::WalRecycled => Ok(()),
             What::AgentDies(h)
             | What::AgentDiesAfterOrder(h)
             | What::AgentDiesRewinding(h)
@@ -306,9 +393,8 @@ impl fmt::Display for Trouble {
             | What::WatchBreaks(h)
             | What::AgentStops(h)
             | What::Failover(h)
-            | What::PromotedByHand(h) => write!(f, " {}", name(h))?,
+            | What::PromotedByHand(h) => write!(f, " {}", name(h)),
         }
-        if self.what.ends().is_empty() { Ok(()) } else { write!(f, " for {:.3}s", self.for_ms as f64 / 1e3) }
     }
 }
 
@@ -330,5 +416,30 @@ impl fmt::Display for Knobs {
             self.slowness,
             self.lag_max
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{What, alphabet, from_seed};
+
+    #[test]
+    fn what_a_seed_draws_is_in_the_alphabet() {
+        let all = alphabet();
+        for seed in 0..200 {
+            for trouble in from_seed(seed, 300_000).troubles {
+                let itself = matches!(trouble.what, What::LinkCut(from, to) if from == to);
+                assert!(itself || all.contains(&trouble.what), "{trouble}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        for what in alphabet() {
+            assert_eq!(what.to_string().parse(), Ok(what));
+        }
+        let unknown = "host explodes a".parse::<What>().unwrap_err();
+        assert!(unknown.contains("host dies"), "{unknown}");
     }
 }

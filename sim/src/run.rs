@@ -4,14 +4,14 @@
 //! in [`driver`](crate::driver) the agents live meanwhile.
 
 use crate::invariants::{Violation, first_violation, progress, quiescence};
-use crate::plan::{HOSTS, Plan, What, name};
+use crate::plan::{HOSTS, Plan, Trouble, What, name};
 use crate::schedule::Schedule;
 use crate::world::enumerate::Bounds;
 use crate::world::event::{Event, Fault, HostId};
 use crate::world::host::Host;
 use crate::world::{Move, Setup, Trail, World};
 use primacy_core::instance::Op;
-use primacy_core::{Command, Config, Input, Name, Node, Span, event::Frozen};
+use primacy_core::{Config, Input, Name, Node, Span, event::Frozen};
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -62,7 +62,8 @@ pub struct Outcome {
     pub story: String,
 }
 
-/// A run under way.
+/// A run under way. A copy of it goes on just as the original does.
+#[derive(Clone)]
 pub struct Run {
     /// The world.
     pub world: World,
@@ -170,26 +171,23 @@ impl Run {
             self.schedule.at(at, Event::Fault(Fault::AgentStarts(host)));
         }
         self.plan_regulars();
-        for trouble in self.plan.troubles.clone() {
-            let begin = trouble.at_ms * 1_000;
-            for fault in trouble.what.begins() {
-                self.schedule.at(begin, Event::Fault(fault));
-            }
-            for fault in trouble.what.ends() {
-                self.schedule.at(begin + trouble.for_ms * 1_000, Event::Fault(fault));
-            }
-            if let What::Switchover(at, to) = trouble.what {
-                let to = to.map(|to| Name::from(name(to).to_string().as_str()));
-                self.schedule.at(begin, Event::Operate(at, Command::Switchover { to }));
-            }
-            if let What::Failover(host) = trouble.what {
-                self.schedule.at(begin, Event::Operate(host, Command::Failover { consent: true }));
-            }
-            if let What::AgentStops(host) = trouble.what {
-                self.schedule.at(begin, Event::Operate(host, Command::Shutdown));
-            }
-            *self.counts.troubles.entry(trouble.what.word()).or_default() += 1;
+        for Trouble { at_ms, for_ms, what } in self.plan.troubles.clone() {
+            self.plan_trouble(at_ms * 1_000, for_ms * 1_000, what);
         }
+    }
+
+    /// Lets something go wrong at a moment that is still to come, and for how long; in microseconds.
+    pub fn plan_trouble(&mut self, begin: u64, lasts: u64, what: What) {
+        for fault in what.begins() {
+            self.schedule.at(begin, Event::Fault(fault));
+        }
+        for fault in what.ends() {
+            self.schedule.at(begin + lasts, Event::Fault(fault));
+        }
+        if let Some((host, command)) = what.asks() {
+            self.schedule.at(begin, Event::Operate(host, command));
+        }
+        *self.counts.troubles.entry(what.word()).or_default() += 1;
     }
 
     /// What happens all the time: agents look at their instances, a client commits.
@@ -206,6 +204,18 @@ impl Run {
             return None;
         }
         Some(self.schedule.next_at().map_or(self.until, |at| at.min(self.until)))
+    }
+
+    /// Whether it is still in the phase in which things go wrong.
+    pub fn goes_wrong(&self) -> bool {
+        self.phase == Phase::Troubles
+    }
+
+    /// Takes all steps before this moment, in microseconds.
+    pub fn advance_to(&mut self, moment: u64) {
+        while self.due().is_some_and(|due| due < moment) {
+            self.next();
+        }
     }
 
     /// Takes the next step: lets something happen, or enters the next phase.

@@ -41,6 +41,7 @@ impl Dice {
 }
 
 /// The future: events with their moments, in true microseconds.
+#[derive(Clone)]
 pub struct Schedule {
     dice: Dice,
     knobs: Knobs,
@@ -57,6 +58,7 @@ pub struct Schedule {
 }
 
 /// Orders by moment and then by when it was queued; the event itself decides nothing.
+#[derive(Clone)]
 struct QueuedEvent(Event);
 
 impl PartialEq for QueuedEvent {
