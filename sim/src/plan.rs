@@ -1,6 +1,7 @@
 //! What a seed stands for: the knobs of a run, and its list of troubles. Both are drawn before the run, as proptest
 //! value trees, so that shrinking drops troubles and turns knobs back.
 
+pub use crate::world::event::name;
 use crate::world::event::{Fault, HostId, Site};
 use primacy_core::{Command, Name};
 use proptest::prelude::*;
@@ -352,11 +353,6 @@ pub fn links(host: HostId) -> Vec<(Site, Site)> {
     others.flat_map(|site| [(Site::Host(host), site), (site, Site::Host(host))]).collect()
 }
 
-/// A host's name: a, b, c, …
-pub fn name(host: HostId) -> char {
-    char::from(b'a' + host)
-}
-
 impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:8.3}s {}", self.at_ms as f64 / 1e3, self.what)?;
@@ -366,13 +362,9 @@ impl fmt::Display for Trouble {
 
 impl fmt::Display for What {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let site = |site: Site| match site {
-            Site::Host(host) => name(host).to_string(),
-            Site::Store => "store".to_owned(),
-        };
         f.write_str(self.word())?;
         match *self {
-            What::LinkCut(from, to) => write!(f, " {} -> {}", site(from), site(to)),
+            What::LinkCut(from, to) => write!(f, " {from} -> {to}"),
             What::Switchover(at, to) => {
                 write!(f, " asked of {}", name(at))?;
                 to.map_or(Ok(()), |to| write!(f, ", to {}", name(to)))

@@ -365,7 +365,7 @@ impl Run {
         | Event::LookFails(_)
         | Event::Unheard(..) = event
         {
-            self.tell(format_args!("  ! {event:?}"));
+            self.tell(format_args!("  ! {event}"));
         }
         self.follow(trail);
     }

@@ -207,13 +207,18 @@ mod tests {
         for scenario in &all {
             let complaints = complaints(scenario, &play(scenario).unwrap(), false);
             assert!(complaints.is_empty(), "{}: {complaints:#?}", scenario.name);
-            assert!(!scenario.title.is_empty() && !scenario.expects.is_empty(), "{} says nothing", scenario.name);
+            assert!(
+                !scenario.title.is_empty() && !scenario.expects.is_empty(),
+                "{} says nothing",
+                scenario.name
+            );
         }
     }
 
     #[test]
     fn a_wrong_expectation_is_found() {
-        let text = "# x\n8s switchover asked of primary, to standby\nexpect the same primary\nexpect no loss\n";
+        let text =
+            "# x\n8s switchover asked of primary, to standby\nexpect the same primary\nexpect no loss\n";
         let played = play(&primacy_scenarios::parse("x", text).unwrap()).unwrap();
         assert_eq!(played.wrong.len(), 1, "{:?}", played.wrong);
         assert!(played.wrong[0].contains("SamePrimary"), "{:?}", played.wrong);

@@ -161,7 +161,8 @@ impl Work<'_> {
 
     /// Everything that is added before one step.
     fn do_step(&self, step: u64, play: &Play<'_>) -> Done {
-        let singles = self.letters.iter().map(|(what, for_ms)| vec![Added { step, what: *what, for_ms: *for_ms }]);
+        let singles =
+            self.letters.iter().map(|(what, for_ms)| vec![Added { step, what: *what, for_ms: *for_ms }]);
         let pairs = self.pairs.get(&step).into_iter().flatten().map(|pair| pair.to_vec());
         let mut done = Done { step, ..Done::default() };
         for added in singles.chain(pairs) {
@@ -236,7 +237,11 @@ pub fn command(choice: &Choice) -> Result<()> {
 fn conclude(scenario: &Scenario, total: &Done) -> Result<()> {
     for (added, violation) in total.failures.iter().take(SHOWN) {
         let only: Vec<_> = added.split(" + ").map(|one| format!(" --only {one:?}")).collect();
-        println!("FAILED  {added}\n        {violation}\nreplay  cargo sim exhaust {}{}", scenario.name, only.join(""));
+        println!(
+            "FAILED  {added}\n        {violation}\nreplay  cargo sim exhaust {}{}",
+            scenario.name,
+            only.join("")
+        );
     }
     match total.failures.len() {
         0 if total.changed == 0 => bail!("no trouble has changed anything"),

@@ -60,7 +60,8 @@ impl Progress {
         let mut lines = old.lines();
         let same = lines.next() == Some(key) && !anew;
         // The last line may be cut short.
-        let done: Vec<Done> = lines.filter(|_| same).filter_map(|line| serde_json::from_str(line).ok()).collect();
+        let done: Vec<Done> =
+            lines.filter(|_| same).filter_map(|line| serde_json::from_str(line).ok()).collect();
         let mut file = File::create(&path).with_context(|| format!("write {}", path.display()))?;
         writeln!(file, "{key}")?;
         let (mut total, mut before) = (Done::default(), BTreeSet::new());

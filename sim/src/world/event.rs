@@ -2,6 +2,7 @@
 
 use primacy_core::{Command, OpId};
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// The number of a host, from 0. Its node is named `a`, `b`, `c`, …
 pub type HostId = u8;
@@ -111,4 +112,76 @@ pub enum Fault {
     WalRecycled,
     /// A person promotes the instance without an order.
     PromotedByHand(HostId),
+}
+
+/// A host's name: a, b, c, …
+pub fn name(host: HostId) -> char {
+    char::from(b'a' + host)
+}
+
+impl fmt::Display for Site {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Site::Host(host) => write!(f, "{}", name(*host)),
+            Site::Store => f.write_str("store"),
+        }
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Event::Advance(by) => write!(f, "time passes: {by}"),
+            Event::AdvanceBut(host) => write!(f, "a tick passes, but not on {}", name(*host)),
+            Event::Wake(host) => write!(f, "{} wakes", name(*host)),
+            Event::Deliver(id) => write!(f, "message {id} arrives"),
+            Event::Lose(id) => write!(f, "message {id} is lost"),
+            Event::Stall(id) => write!(f, "message {id} is held up"),
+            Event::Expire(host, op) => write!(f, "{} waits no longer for {op:?}", name(*host)),
+            Event::Perform(host, op) => write!(f, "{} has done {op:?}", name(*host)),
+            Event::Fail(host, op) => write!(f, "{op:?} of {} fails", name(*host)),
+            Event::Unheard(host, op) => write!(f, "{op:?} of {} is done, and counts as failed", name(*host)),
+            Event::GuardFires(host) => write!(f, "the guard of {} ends its instance", name(*host)),
+            Event::Look(host) => write!(f, "{} looks at its instance", name(*host)),
+            Event::LookFails(host) => write!(f, "{} can't look at its instance", name(*host)),
+            Event::Replicate(host) => write!(f, "{} receives WAL", name(*host)),
+            Event::Replayed(host) => write!(f, "{} has replayed its own WAL", name(*host)),
+            Event::Commit(host) => write!(f, "a commit at {}", name(*host)),
+            Event::OrphansEnd(host) => write!(f, "what was left of the sessions at {} ends", name(*host)),
+            Event::Fault(fault) => write!(f, "{fault}"),
+            Event::Operate(host, command) => write!(f, "{} is asked: {command:?}", name(*host)),
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fault::AgentDies(host) => write!(f, "the agent of {} dies", name(*host)),
+            Fault::AgentDiesAfterOrder(host) => {
+                write!(f, "the agent of {} dies after its order", name(*host))
+            }
+            Fault::AgentDiesRewinding(host) => write!(f, "the agent of {} will die in a rewind", name(*host)),
+            Fault::AgentStarts(host) => write!(f, "the agent of {} starts", name(*host)),
+            Fault::AgentFreezes(host) => write!(f, "the agent of {} freezes", name(*host)),
+            Fault::AgentFreezesAsking(host) => {
+                write!(f, "the agent of {} will freeze when it asks", name(*host))
+            }
+            Fault::AgentThaws(host) => write!(f, "the agent of {} goes on", name(*host)),
+            Fault::PostgresDies(host) => write!(f, "the PostgreSQL of {} dies", name(*host)),
+            Fault::GuardDies(host) => write!(f, "the guard of {} dies", name(*host)),
+            Fault::HostDies(host) => write!(f, "host {} dies", name(*host)),
+            Fault::HostStarts(host) => write!(f, "host {} starts", name(*host)),
+            Fault::HostSuspends(host) => write!(f, "host {} is suspended", name(*host)),
+            Fault::HostWakes(host) => write!(f, "host {} wakes up", name(*host)),
+            Fault::Cut(from, to) => write!(f, "{from} -> {to} is cut"),
+            Fault::Heal(from, to) => write!(f, "{from} -> {to} passes again"),
+            Fault::StoreDown => f.write_str("the store is down"),
+            Fault::StoreUp => f.write_str("the store is up again"),
+            Fault::WatchBreaks(host) => write!(f, "the watch of {} breaks", name(*host)),
+            Fault::LeaderKeyGone => f.write_str("the leader key is gone"),
+            Fault::WalRecycled => f.write_str("every primary drops old WAL"),
+            Fault::PromotedByHand(host) => write!(f, "a person promotes {}", name(*host)),
+        }
+    }
 }
