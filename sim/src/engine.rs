@@ -3,9 +3,11 @@
 use crate::plan::Plan;
 use crate::run::Outcome;
 use crate::{driver, run};
+use serde::{Deserialize, Serialize};
 
 /// One of two ways to run the same plan.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Engine {
     /// The world hands the nodes their inputs itself: far faster, and every event has its own moment.
     World,

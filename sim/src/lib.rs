@@ -12,6 +12,7 @@ pub mod exhaust;
 pub mod invariants;
 pub mod mistakes;
 pub mod plan;
+pub mod regressions;
 pub mod report;
 pub mod run;
 pub mod scenario;

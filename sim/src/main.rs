@@ -4,6 +4,7 @@ use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
 use primacy_sim::engine::Engine;
 use primacy_sim::invariants::Violation;
+use primacy_sim::regressions::{self, Kept};
 use primacy_sim::{exhaust, mistakes, plan, report, run, scenario, shrink, states};
 use std::time::Instant;
 
@@ -126,8 +127,7 @@ fn one(engine: Engine, seed: u64, story: bool, length_ms: u64) -> Result<()> {
     let outcome = engine.run(seed, &plan, story);
     print!("{}", outcome.story);
     if outcome.violation.is_some() {
-        let (small, again) = shrink::shrink(engine, seed, length_ms);
-        print!("{}", report::failure(engine, seed, &plan, Some(&small), &again));
+        tell_failure(engine, seed, length_ms)?;
         bail!("seed {seed} fails");
     }
     print!("{}", report::counts(&outcome.counts));
@@ -176,11 +176,7 @@ fn sweep(engine: Engine, seeds: std::ops::Range<u64>, length_ms: u64) -> Result<
         println!("first failing seed {seed}");
     }
     for seed in failed.iter().take(3) {
-        let (small, again) = shrink::shrink(engine, *seed, length_ms);
-        print!(
-            "{}",
-            report::failure(engine, *seed, &plan::from_seed(*seed, length_ms), Some(&small), &again)
-        );
+        tell_failure(engine, *seed, length_ms)?;
     }
     if !failed.is_empty() {
         bail!("{} of {count} seeds fail: {failed:?}", failed.len());
@@ -188,6 +184,17 @@ fn sweep(engine: Engine, seeds: std::ops::Range<u64>, length_ms: u64) -> Result<
     let missed = report::below_floor(&total, count);
     if count >= 100 && !missed.is_empty() {
         bail!("the sweep has seen too little: {}", missed.join("; "));
+    }
+    Ok(())
+}
+
+/// Makes a failing seed's plan simple, tells it and keeps it for the tests.
+fn tell_failure(engine: Engine, seed: u64, length_ms: u64) -> Result<()> {
+    let (small, again) = shrink::shrink(engine, seed, length_ms);
+    print!("{}", report::failure(engine, seed, &plan::from_seed(seed, length_ms), Some(&small), &again));
+    if let Some(violation) = again.violation {
+        let kept = Kept { why: violation.to_string(), engine, seed, plan: small };
+        println!("kept    {}", kept.write(&regressions::directory())?.display());
     }
     Ok(())
 }

@@ -76,6 +76,8 @@ pub const PARTS: &[Part] = &[
     part("tidy", When::Always, 120, &["cargo", "test", "--release", "--workspace", "--test", "tidy"]),
     part("simulation", When::Usual, 300, &["@primacy-sim", "sweep", "--seeds", "0..200"]),
     part("simulation", When::Full, 3_600, &["@primacy-sim", "sweep", "--seeds", "0..5000"]),
+    part("exhaust", When::Usual, 300, &["@primacy-sim", "exhaust", "switchover", "failover", "clean-stop"]),
+    part("exhaust", When::Full, 3_600, &["@primacy-sim", "exhaust", "--pairs", "50000"]),
     part("driver", When::Always, 300, &["@primacy-sim", "driver"]),
     part("mistakes", When::Always, 900, &["@primacy-sim", "mistakes"]),
     part("model", When::Always, 700, &["@primacy-model", "check"]),

@@ -45,3 +45,13 @@ fn every_step_has_every_trouble_and_pairs_are_in_order() {
     };
     assert!(pairs.iter().all(|pair| in_order(pair)));
 }
+
+/// After the end of the story everything is mended, and what comes then would count as a fault of the cluster.
+#[test]
+fn nothing_is_added_after_the_end_of_the_story() {
+    let story = story();
+    let work = Work::new(&story, 0, 0);
+    let late = Added { step: work.end + 1_000, what: "store down".parse().unwrap(), for_ms: 12_500 };
+    let outcome = Play::of(&story, false).finish(0, &[late]);
+    assert_eq!((outcome.violation, outcome.fingerprint), (None, work.plain));
+}
