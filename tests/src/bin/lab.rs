@@ -53,6 +53,14 @@ enum Act {
         #[arg(long)]
         json: bool,
     },
+    /// Plays stories of tests/scenarios on real processes, and judges what came of them.
+    Scenario {
+        /// Their names; all that a lab can play without.
+        names: Vec<String>,
+        /// How often each one is played.
+        #[arg(long, default_value_t = 1)]
+        times: usize,
+    },
     /// Inflicts random faults at random moments, several at a time, and judges the whole. Ctrl-C asks for a verdict so
     /// far.
     Chaos {
@@ -108,7 +116,8 @@ fn act(arguments: Arguments, words: &[String]) -> Result<bool> {
         }
         Act::Up { bare } => up(&options, bare),
         Act::Status { json } => status(&options.name, json),
-        Act::Fault { ids, times, json } => fault(&options, &ids, times, json),
+        Act::Fault { ids, times, json } => fault(&options, &chosen(&ids)?, times, json),
+        Act::Scenario { names, times } => fault(&options, &faults::text::named(&names)?, times, false),
         Act::Chaos { minutes, seed, logs } => chaos(&options, minutes, seed, logs),
         Act::Exec { host, command } => exec(&options.name, &host, &command),
         Act::Check => network::check::run(),
@@ -209,8 +218,7 @@ fn chosen(ids: &[String]) -> Result<Vec<Fault>> {
     Ok(found)
 }
 
-fn fault(options: &Options, ids: &[String], times: usize, json: bool) -> Result<bool> {
-    let faults = chosen(ids)?;
+fn fault(options: &Options, faults: &[Fault], times: usize, json: bool) -> Result<bool> {
     let lab = match Lab::find(&options.name) {
         Ok(lab) => lab,
         Err(_) => {
@@ -223,7 +231,7 @@ fn fault(options: &Options, ids: &[String], times: usize, json: bool) -> Result<
         }
     };
     let (mut outcomes, mut broken, mut table) = (Vec::new(), 0, Vec::new());
-    for fault in &faults {
+    for fault in faults {
         let (done, failed) = repeat(&lab, fault, times, json)?;
         broken += failed;
         table.push(report::row(fault.id, &done));

@@ -18,4 +18,6 @@ mod random;
 mod run;
 pub mod verdict;
 
+pub use hand::Hand;
+pub use plan::{Kind, Planned, Trouble, Victim, Whom};
 pub use run::{Options, run};

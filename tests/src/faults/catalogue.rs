@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use primacy_scenarios::Scenario;
 
 use super::{STORE_PORTS, Scene};
 use crate::host::Service;
@@ -27,7 +28,16 @@ pub struct Fault {
     /// Whether no writer may notice.
     pub seamless: bool,
     /// The story. Its first mark is the moment of the fault.
-    pub story: fn(&mut Scene) -> Result<()>,
+    pub story: Story,
+}
+
+/// What happens.
+#[derive(Clone, Copy, Debug)]
+pub enum Story {
+    /// One that is told here.
+    Code(fn(&mut Scene) -> Result<()>),
+    /// One of `tests/scenarios`.
+    Text(&'static Scenario),
 }
 
 /// All faults.
@@ -106,6 +116,7 @@ const fn fault(
     (may_lose, may_move): Limits,
     story: fn(&mut Scene) -> Result<()>,
 ) -> Fault {
+    let story = Story::Code(story);
     Fault { id, title, may_lose, may_move, returns_by: Way::Clone, seamless: false, story }
 }
 

@@ -5,8 +5,9 @@ mod catalogue;
 mod run;
 mod scene;
 mod store;
+pub mod text;
 
-pub use catalogue::{ALL, Fault, QUICK, find};
+pub use catalogue::{ALL, Fault, QUICK, Story, find};
 pub use run::{Outcome, prepare, renew, run};
 pub(crate) use run::{SETTLED, wait_healthy};
 pub use scene::{Mark, STORE_PORTS, Scene};

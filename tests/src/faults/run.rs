@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
-use super::{Fault, HEALTHY_WITHIN, Mark, Scene};
+use super::{Fault, HEALTHY_WITHIN, Mark, Scene, Story, text};
 use crate::client::{Ack, Clients, Missing, Seen};
 use crate::judge::{self, Loss, NOTICED, Outage, Overlap, Reign, TwoWriters};
 use crate::lab::Lab;
@@ -100,7 +100,11 @@ pub fn run(lab: &Lab, fault: &Fault, watch: &mut dyn FnMut(&Clients)) -> Result<
     let before = clients.nodes().primary();
     let (record, aside) = (Record::from_now(&lab.name), kept_aside(&lab.name));
     let mut scene = Scene { lab, clients: &clients, marks: Vec::new(), problems: Vec::new() };
-    let story = (fault.story)(&mut scene).with_context(|| format!("in the story of {}", fault.id));
+    let story = match fault.story {
+        Story::Code(story) => story(&mut scene),
+        Story::Text(scenario) => text::play(scenario, &mut scene),
+    };
+    let story = story.with_context(|| format!("in the story of {}", fault.id));
     scene.repair()?;
     let (marks, mut problems) = (scene.marks, scene.problems);
     if let Err(error) = story {

@@ -63,7 +63,7 @@ impl Scene<'_> {
     }
 
     /// Notes that the fault was undone.
-    fn mark_repair(&mut self, at: Moment, what: impl Into<String>) {
+    pub fn mark_repair(&mut self, at: Moment, what: impl Into<String>) {
         self.marks.push(Mark { at, what: what.into(), repair: true });
     }
 
