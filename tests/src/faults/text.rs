@@ -46,17 +46,18 @@ enum Act {
 fn fault(scenario: Scenario) -> Fault {
     let scenario: &'static Scenario = Box::leak(Box::new(scenario));
     let expects = |expected| scenario.expects.contains(&expected);
-    let ways = scenario.expects.iter().filter_map(|expected| match expected {
-        Expect::ReturnBy(primacy_scenarios::Way::Stream) => Some(Way::Stream),
-        Expect::ReturnBy(primacy_scenarios::Way::Rewind) => Some(Way::Rewind),
-        _ => None,
-    });
+    let by = |way| expects(Expect::ReturnBy(way));
+    let returns_by = match (by(primacy_scenarios::Way::Stream), by(primacy_scenarios::Way::Rewind)) {
+        (true, _) => Way::Stream,
+        (_, true) => Way::Rewind,
+        (_, _) => Way::Clone,
+    };
     Fault {
         id: &scenario.name,
         title: &scenario.title,
         may_lose: !expects(Expect::NoLoss),
         may_move: !expects(Expect::SamePrimary),
-        returns_by: ways.last().unwrap_or(Way::Clone),
+        returns_by,
         seamless: false,
         story: Story::Text(scenario),
     }
