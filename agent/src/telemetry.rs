@@ -54,6 +54,7 @@ fn is_warning(event: &Event) -> bool {
         | Event::NotContained { .. }
         | Event::Rewinds { .. }
         | Event::Starved { .. }
+        | Event::Reinitializes { .. }
         | Event::Failed { .. }
         | Event::Froze { .. } => true,
         Event::ClaimedBootstrap

@@ -55,9 +55,11 @@ pub enum Reply {
     MayLose {
         /// How far this member's copy goes.
         ours: Position,
-        /// How far the last holder's WAL went, as it last published.
+        /// How far the holder's WAL went, as it last published.
         published: Position,
     },
+    /// This member takes a new copy of the primary's data.
+    Reinitializes,
     /// Nothing was done: the holder of the lease lives. It can be moved without any loss.
     HolderLives,
 }

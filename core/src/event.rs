@@ -38,6 +38,7 @@ pub enum Event {
     Rewinds { to: Name, left: Position, position: Position },
     Rewound { epoch: Epoch },
     Starved { source: Name, position: Position },
+    Reinitializes { source: Name, position: Position },
     Failed { op: Op, why: Failure },
     Froze { why: Frozen },
     Stopped,
@@ -221,6 +222,10 @@ impl fmt::Display for Event {
                 f,
                 "the WAL that follows {position} is gone at {source} and in the archive: moves the data aside and \
                  copies anew"
+            ),
+            Event::Reinitializes { source, position } => write!(
+                f,
+                "an operator wants it so: moves its data at {position} aside and copies anew from {source}"
             ),
             Event::Rewound { epoch } => write!(f, "its data is part of the history of epoch {epoch} again"),
             Event::Failed { op, why } => write!(f, "could not {op}: {why}"),

@@ -57,6 +57,12 @@ pub enum Command {
         /// and the answer says what may be lost.
         consent: bool,
     },
+    /// Give up this member's copy of the data, and take a new one from the primary. The old one is kept aside.
+    Reinit {
+        /// What only this copy has may be lost with it. Without it nothing is done in that case, and the answer says
+        /// what it has.
+        consent: bool,
+    },
     /// Stop this member: hand the lease over if it holds it, stop PostgreSQL, then exit.
     Shutdown,
 }

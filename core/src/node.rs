@@ -53,8 +53,9 @@ pub struct Node {
     pub(crate) role: Role,
     /// The copy that could not be rewound: another try wouldn't do better.
     pub(crate) beyond_rewinding: CopyId,
-    /// The copy that lacks WAL which the holder of this reign has no more.
-    pub(crate) starved: Option<(CopyId, Epoch)>,
+    /// The copy that is given up for a new one from the holder of this reign: it lacks WAL which that one has no more, or
+    /// an operator wants it so.
+    pub(crate) given_up: Option<(CopyId, Epoch)>,
     /// A reason to do nothing any more.
     pub(crate) frozen: Option<Frozen>,
     pub(crate) pending: Option<Pending>,
@@ -146,7 +147,7 @@ impl Node {
             order_again: Time(0),
             role: Role::Starting,
             beyond_rewinding: CopyId(0),
-            starved: None,
+            given_up: None,
             frozen: None,
             pending: None,
             exiting: false,

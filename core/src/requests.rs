@@ -4,6 +4,7 @@
 use crate::effect::Reply;
 use crate::instance::Instance;
 use crate::node::{Node, Out};
+use crate::role::Role;
 use crate::store::{Key, Record, Refusal, Switchover};
 use crate::{Command, CopyId, Effect, Epoch, Event, Lsn, Name, Position, RequestId, Span, Time, lineage};
 use alloc::vec;
@@ -30,7 +31,37 @@ impl Node {
             Command::Shutdown => self.exiting = true,
             Command::Switchover { to } => self.wish_switchover(out, request, to),
             Command::Failover { consent } => self.allow_failover(out, request, consent),
+            Command::Reinit { consent } => {
+                let reply = self.give_up_copy(out, consent);
+                out.push(Effect::Reply(request, reply));
+            }
         }
+    }
+
+    /// A copy that is part of the history of a primary that lives has nothing that others lack.
+    fn give_up_copy(&mut self, out: &mut Out, consent: bool) -> Reply {
+        if self.lease.is_some() {
+            return Reply::AlreadyPrimary;
+        }
+        if self.frozen.is_some() {
+            return Reply::Refused(Refusal::NotEligible);
+        }
+        let Some((source, epoch)) = self.living_source(out.now) else { return Reply::NoPrimary };
+        let idle = matches!(self.role, Role::Standby | Role::Vacant) && !self.exiting;
+        let replacing = self.lane.as_ref().is_some_and(|lane| lane.op.replaces());
+        let data = match &self.instance {
+            _ if !idle || replacing || self.pending.is_some() => return Reply::Busy,
+            Instance::Unknown | Instance::Primary { .. } => return Reply::Busy,
+            Instance::Absent | Instance::Incomplete | Instance::Foreign(_) => return Reply::Reinitializes,
+            Instance::Stopped { data, .. } | Instance::Standby { data, .. } => data.clone(),
+        };
+        let published = self.view.beat.as_ref().map_or(Lsn(0), |beat| beat.end);
+        if self.is_contained(&data) != Some(true) && !consent {
+            return Reply::MayLose { ours: data.position, published: Position { epoch, lsn: published } };
+        }
+        self.given_up = Some((self.saved.copy, epoch));
+        out.tell(Event::Reinitializes { source, position: data.position });
+        Reply::Reinitializes
     }
 
     fn allow_failover(&mut self, out: &mut Out, request: RequestId, consent: bool) {

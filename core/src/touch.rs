@@ -55,7 +55,7 @@ impl Node {
         self.draws = 0;
         touch_saved(&mut self.saved, t);
         t.copy(&mut self.beyond_rewinding);
-        self.starved.iter_mut().for_each(|(copy, _)| t.copy(copy));
+        self.given_up.iter_mut().for_each(|(copy, _)| t.copy(copy));
         touch_shared(&mut self.view, t);
         self.touch_seen(t);
         t.due(&mut self.ask_again);

@@ -217,7 +217,7 @@ pub struct Scratch {
 }
 
 /// All that the nets are built from, in the copy.
-const MEMBERS: [&str; 4] = ["core", "agent/driver", "sim", "model"];
+const MEMBERS: [&str; 5] = ["core", "agent/driver", "tests/scenarios", "sim", "model"];
 
 impl Scratch {
     /// Takes hold of the place for the copy, as soon as nobody else works there.

@@ -92,7 +92,9 @@ pub enum What {
     LeaderKeyGone,
     WalRecycled,
     Switchover(HostId, Option<HostId>),
-    Failover(HostId),
+    Failover(HostId, bool),
+    Reinit(HostId, bool),
+    OperatorImpatient(HostId),
     AgentStops(HostId),
     PromotedByHand(HostId),
 }
@@ -196,7 +198,9 @@ fn what() -> impl Strategy<Value = What> {
         3 => Just(What::LeaderKeyGone),
         3 => Just(What::WalRecycled),
         5 => (host(), prop::option::of(host())).prop_map(|(at, to)| What::Switchover(at, to)),
-        1 => host().prop_map(What::Failover),
+        1 => (host(), any::<bool>()).prop_map(|(at, consent)| What::Failover(at, consent)),
+        1 => (host(), any::<bool>()).prop_map(|(at, consent)| What::Reinit(at, consent)),
+        4 => host().prop_map(What::OperatorImpatient),
         2 => host().prop_map(What::AgentStops),
         1 => host().prop_map(What::PromotedByHand),
     ]
@@ -225,7 +229,8 @@ impl What {
             What::WatchBreaks(h) => vec![Fault::WatchBreaks(h)],
             What::LeaderKeyGone => vec![Fault::LeaderKeyGone],
             What::WalRecycled => vec![Fault::WalRecycled],
-            What::Switchover(..) | What::Failover(_) | What::AgentStops(_) => vec![],
+            What::OperatorImpatient(h) => vec![Fault::OperatorImpatient(h)],
+            What::Switchover(..) | What::Failover(..) | What::Reinit(..) | What::AgentStops(_) => vec![],
             What::PromotedByHand(h) => vec![Fault::PromotedByHand(h)],
         }
     }
@@ -237,7 +242,8 @@ impl What {
                 let to = to.map(|to| Name::from(name(to).to_string().as_str()));
                 Some((at, Command::Switchover { to }))
             }
-            What::Failover(host) => Some((host, Command::Failover { consent: true })),
+            What::Failover(host, consent) => Some((host, Command::Failover { consent })),
+            What::Reinit(host, consent) => Some((host, Command::Reinit { consent })),
             What::AgentStops(host) => Some((host, Command::Shutdown)),
             _ => None,
         }
@@ -268,7 +274,9 @@ impl What {
             | What::LeaderKeyGone
             | What::WalRecycled
             | What::Switchover(..)
-            | What::Failover(_)
+            | What::Failover(..)
+            | What::Reinit(..)
+            | What::OperatorImpatient(_)
             | What::PromotedByHand(_) => vec![],
         }
     }
@@ -294,7 +302,11 @@ impl What {
             What::LeaderKeyGone => "leader key gone",
             What::WalRecycled => "WAL recycled",
             What::Switchover(..) => "switchover",
-            What::Failover(_) => "failover by consent",
+            What::Failover(_, false) => "failover asked",
+            What::Failover(_, true) => "failover by consent",
+            What::Reinit(_, false) => "new copy asked",
+            What::OperatorImpatient(_) => "new copy asked if a rewind fails",
+            What::Reinit(_, true) => "new copy by consent",
             What::AgentStops(_) => "agent stops in order",
             What::PromotedByHand(_) => "promoted by hand",
         }
@@ -323,7 +335,11 @@ pub fn alphabet() -> Vec<What> {
             What::HostCutOff,
             What::StoreCutOff,
             What::WatchBreaks,
-            What::Failover,
+            |host| What::Failover(host, false),
+            |host| What::Failover(host, true),
+            What::OperatorImpatient,
+            |host| What::Reinit(host, false),
+            |host| What::Reinit(host, true),
             What::AgentStops,
             What::PromotedByHand,
         ];
@@ -384,7 +400,9 @@ impl fmt::Display for What {
             | What::StoreCutOff(h)
             | What::WatchBreaks(h)
             | What::AgentStops(h)
-            | What::Failover(h)
+            | What::Failover(h, _)
+            | What::Reinit(h, _)
+            | What::OperatorImpatient(h)
             | What::PromotedByHand(h) => write!(f, " {}", name(h)),
         }
     }

@@ -500,6 +500,7 @@ pub fn word(event: &primacy_core::Event) -> &'static str {
         E::Rewinds { .. } => "rewind begun",
         E::Rewound { .. } => "rewound",
         E::Starved { .. } => "WAL gone",
+        E::Reinitializes { .. } => "new copy wanted",
         E::Failed { op: Op::Rewind(_), .. } => "rewind failed",
         E::Failed { .. } => "order failed",
         E::Froze { .. } => "froze",

@@ -86,7 +86,8 @@ fn answer(reply: &Reply, candidate: &str) -> Answer {
         Reply::Busy => {
             (StatusCode::SERVICE_UNAVAILABLE, "Failover failed (another one is in progress)".to_owned())
         }
-        Reply::Unknown => {
+        // The first never answers this.
+        Reply::Reinitializes | Reply::Unknown => {
             let text = "Failover status unknown: nobody leads yet; operation may still be in progress";
             (StatusCode::SERVICE_UNAVAILABLE, text.to_owned())
         }

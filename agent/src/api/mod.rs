@@ -3,6 +3,7 @@
 mod events;
 mod failover;
 mod health;
+mod reinitialize;
 mod serve;
 mod switchover;
 
@@ -123,6 +124,7 @@ impl Api {
     async fn post(&self, segment: &str, body: &Bytes) -> Answer {
         match segment {
             "switchover" => switchover::post(&self.board, &self.directory, body).await,
+            "reinitialize" => reinitialize::post(&self.board, body).await,
             "failover" => failover::post(&self.board, &self.directory, &self.settings.name, body).await,
             _ => Answer::code(StatusCode::NOT_IMPLEMENTED),
         }

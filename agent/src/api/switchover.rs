@@ -98,7 +98,7 @@ fn answer(reply: &Reply, candidate: Option<&str>) -> Answer {
             (StatusCode::SERVICE_UNAVAILABLE, "Switchover failed (another one is in progress)".to_owned())
         }
         // Never answers to a switchover.
-        Reply::MayLose { .. } | Reply::HolderLives | Reply::Unknown => (
+        Reply::MayLose { .. } | Reply::Reinitializes | Reply::HolderLives | Reply::Unknown => (
             StatusCode::SERVICE_UNAVAILABLE,
             "Switchover status unknown after 20 seconds; operation may still be in progress".to_owned(),
         ),

@@ -4,6 +4,7 @@ use super::{Code, EventsArgs, Failure, find, http, printed, settings};
 use http_body_util::BodyExt;
 use serde_json::Value;
 use std::io::Write;
+use std::ops::ControlFlow;
 
 pub(super) async fn events(args: &EventsArgs) -> Result<(), Failure> {
     let settings = settings(&args.cluster.config)?;
@@ -15,11 +16,28 @@ pub(super) async fn events(args: &EventsArgs) -> Result<(), Failure> {
             address.ok_or_else(|| Failure(Code::NotDone, format!("{name} is not there")))?
         }
     };
+    each(&address, &format!("follow={}", args.follow), |line| {
+        let shown = if args.json { line.to_owned() } else { for_people(line) };
+        // A reader that has read enough ends this, which has no end of its own.
+        match writeln!(std::io::stdout(), "{shown}") {
+            Ok(()) => Ok(ControlFlow::Continue(())),
+            Err(error) => printed(Err(error)).map(ControlFlow::Break),
+        }
+    })
+    .await
+}
+
+/// Hands each event of a member, a line of JSON, to `take`, until that wants no more.
+pub(super) async fn each(
+    address: &str,
+    query: &str,
+    mut take: impl FnMut(&str) -> Result<ControlFlow<()>, Failure>,
+) -> Result<(), Failure> {
     let failed = |error: http::Error| match error {
         http::Error::NotSent(why) => Failure(Code::Unreachable, format!("{address}: {why}")),
         http::Error::Unknown(why) => Failure(Code::NotDone, format!("{address}: {why}")),
     };
-    let response = http::get(&address, &format!("/events?follow={}", args.follow)).await.map_err(failed)?;
+    let response = http::get(address, &format!("/events?{query}")).await.map_err(failed)?;
     let code = response.status();
     let (mut body, mut lines) = (response.into_body(), Lines::default());
     if !code.is_success() {
@@ -30,10 +48,8 @@ pub(super) async fn events(args: &EventsArgs) -> Result<(), Failure> {
         let frame =
             frame.map_err(|error| Failure(Code::NotDone, format!("{address}: the stream ended: {error}")))?;
         for line in lines.add(frame.data_ref().map_or(&[], |data| data)) {
-            let shown = if args.json { line } else { for_people(&line) };
-            // A reader that has read enough ends this, which has no end of its own.
-            if let Err(error) = writeln!(std::io::stdout(), "{shown}") {
-                return printed(Err(error));
+            if take(&line)?.is_break() {
+                return Ok(());
             }
         }
     }
@@ -55,7 +71,7 @@ impl Lines {
 }
 
 /// When, and what. What makes no sense here is shown as it is.
-fn for_people(line: &str) -> String {
+pub(super) fn for_people(line: &str) -> String {
     let event: Value = serde_json::from_str(line).unwrap_or_default();
     match (event["at"].as_str(), event["sentence"].as_str()) {
         (Some(at), Some(sentence)) => format!("{at}  {sentence}"),

@@ -13,6 +13,7 @@ mod failover;
 mod history;
 mod http;
 mod list;
+mod reinit;
 mod switchover;
 
 use crate::config::Settings;
@@ -56,6 +57,8 @@ pub enum Command {
     Switchover(SwitchoverArgs),
     /// Let a member lead that may lack commits, for when nobody can be elected
     Failover(FailoverArgs),
+    /// Let a member give up its data, which is kept aside, and take a new copy of the primary's
+    Reinit(ReinitArgs),
     /// Print the version
     Version,
 }
@@ -134,6 +137,24 @@ pub struct FailoverArgs {
     accept_loss: bool,
 }
 
+/// A new copy.
+#[derive(Debug, Args)]
+pub struct ReinitArgs {
+    #[command(flatten)]
+    cluster: Cluster,
+    /// The member; that of the configuration if none is named
+    member: Option<String>,
+    /// Don't ask; nothing that only this member has is given up
+    #[arg(long)]
+    force: bool,
+    /// Don't ask: what only this member has may be lost
+    #[arg(long)]
+    accept_loss: bool,
+    /// Tell what happens until the member follows the primary again
+    #[arg(long)]
+    wait: bool,
+}
+
 /// The exit codes in the module's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Code {
@@ -198,6 +219,7 @@ pub async fn run(command: Command) -> Code {
         Command::Events(args) => events::events(&args).await,
         Command::Switchover(args) => switchover::run(&args).await,
         Command::Failover(args) => failover::run(&args).await,
+        Command::Reinit(args) => reinit::run(&args).await,
     };
     match result {
         Ok(()) => Code::Done,

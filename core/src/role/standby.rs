@@ -49,10 +49,10 @@ impl Node {
         if self.stale && data.position.epoch > heard_of {
             return;
         }
-        if self.is_contained(data) == Some(false) || self.is_of_another_bootstrap() {
-            self.mend(out, data);
-        } else if self.is_starved() {
+        if self.is_given_up(out.now) {
             self.order(out, Op::SetAside);
+        } else if self.is_contained(data) == Some(false) || self.is_of_another_bootstrap() {
+            self.mend(out, data);
         } else if !self.is_promoted_by_hand() {
             // Its WAL may look like that of an elected reign, and others would take it: it stays down until it is
             // known to be superfluous, or a person decides.
@@ -68,12 +68,15 @@ impl Node {
         if let Some(role) = self.stand_if_due(out) {
             return Some(role);
         }
-        if self.is_of_another_bootstrap() {
+        let contained = self.is_contained(&data);
+        if contained == Some(true) {
+            self.notice_starvation(out, &data, source.as_ref());
+        }
+        if self.is_of_another_bootstrap() || self.is_given_up(out.now) {
             self.order(out, Op::Stop);
             return None;
         }
-        match self.is_contained(&data) {
-            Some(true) if self.starves(out, &data, source.as_ref()) => {}
+        match contained {
             Some(true) => self.follow(out, source),
             Some(false) if self.lane.is_none() => self.order(out, Op::Stop),
             Some(false) | None => {}
@@ -95,7 +98,7 @@ impl Node {
     }
 
     /// Whether the copy is part of the history of the present primary, another member; none if that can't be said.
-    fn is_contained(&self, data: &Data) -> Option<bool> {
+    pub(crate) fn is_contained(&self, data: &Data) -> Option<bool> {
         let reign = self.view.reign.as_ref()?;
         if self.source().is_none() || self.stale {
             return None;
@@ -130,24 +133,28 @@ impl Node {
         self.config.rewind && !hopeless && lineage::tells_apart(&self.view, &self.saved)
     }
 
-    /// Stops a copy that waits for WAL which nobody can give it any more, and remembers that it does.
-    fn starves(&mut self, out: &mut Out, data: &Data, source: Option<&(Name, Epoch)>) -> bool {
-        let Instance::Standby { starved: true, .. } = self.instance else { return false };
-        let (Some(source), Some(reign)) = (source, self.view.reign.as_ref()) else { return false };
-        if *source != (reign.holder.clone(), reign.epoch) || self.lane.is_some() || out.now < self.order_again
-        {
-            return false;
+    /// Gives up a copy that waits for WAL which nobody can give it any more.
+    fn notice_starvation(&mut self, out: &mut Out, data: &Data, source: Option<&(Name, Epoch)>) {
+        let Instance::Standby { starved: true, .. } = self.instance else { return };
+        let (Some(source), Some(reign)) = (source, self.view.reign.as_ref()) else { return };
+        let present = *source == (reign.holder.clone(), reign.epoch);
+        if present && self.lane.is_none() && !self.is_given_up(out.now) {
+            self.given_up = Some((self.saved.copy, reign.epoch));
+            out.tell(Event::Starved { source: source.0.clone(), position: data.position });
         }
-        self.starved = Some((self.saved.copy, reign.epoch));
-        out.tell(Event::Starved { source: source.0.clone(), position: data.position });
-        self.order(out, Op::Stop);
-        true
     }
 
-    /// Another holder may have what this one lacks.
-    fn is_starved(&self) -> bool {
-        let reign = self.view.reign.as_ref().filter(|_| self.source().is_some());
-        reign.is_some_and(|reign| self.starved == Some((self.saved.copy, reign.epoch)))
+    /// Whether this copy is to be replaced by one of the present holder's. That one must live: another may have what it
+    /// lacks, or need what this copy has.
+    fn is_given_up(&self, now: Time) -> bool {
+        let lives = |epoch| self.living_source(now).is_some_and(|(_, present)| present == epoch);
+        self.given_up.is_some_and(|(copy, epoch)| copy == self.saved.copy && lives(epoch))
+    }
+
+    /// The member to take a copy from, and its reign, if its lease hasn't lapsed as far as this node can tell.
+    pub(crate) fn living_source(&self, now: Time) -> Option<(Name, Epoch)> {
+        let reign = self.view.reign.as_ref().filter(|reign| !self.stale && now < self.seen + reign.ttl)?;
+        Some((self.source()?, reign.epoch))
     }
 
     /// Where this copy leaves the history of the present reign, if it does.

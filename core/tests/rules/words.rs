@@ -110,6 +110,11 @@ fn a_node_that_can_not_go_on_says_what_a_person_has_to_look_at() {
             "somebody promoted this copy without an order, and no other primary is in sight",
         ]
     );
+    let wanted = Event::Reinitializes { source: "a".into(), position: at(2, 16) };
+    assert_eq!(
+        wanted.to_string(),
+        "an operator wants it so: moves its data at t2 0/10 aside and copies anew from a"
+    );
     let froze = Event::Froze { why: Frozen::ForeignCluster };
     assert_eq!(froze.to_string(), format!("needs an operator: {}", Frozen::ForeignCluster));
 }

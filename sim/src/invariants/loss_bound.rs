@@ -10,6 +10,7 @@ pub fn check(world: &World) -> Option<String> {
     match wrong {
         Wrong::Unreported => Some(format!("{name} discarded acknowledged commits and didn't say so")),
         Wrong::Short => Some(format!("{name} was handed a reign, and lacks commits of the one before")),
+        Wrong::Unasked => Some(format!("{name} acts at a loss that no operator has accepted")),
         Wrong::Destroyed | Wrong::Needless | Wrong::SameMark | Wrong::Unready => None,
     }
 }

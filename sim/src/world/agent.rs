@@ -6,7 +6,7 @@ use super::settle::NOBODY;
 use super::{Trail, World};
 use primacy_core::instance::{Op, Order};
 use primacy_core::store::{Answer, News, Record, Request, Response};
-use primacy_core::{Effect, Epoch, Input, MachineId, Node, OpId, Revision, Time};
+use primacy_core::{Command, Effect, Epoch, Input, MachineId, Node, OpId, Revision, Time};
 use std::sync::Arc;
 
 /// The kind of an input in a word or two.
@@ -87,9 +87,8 @@ impl World {
                 Effect::Arm { epoch, until } => self.send(host, Cargo::Arm(epoch, until), trail),
                 Effect::Reply(_, reply) => trail.replies.push((host, reply)),
                 Effect::Tell(event) => {
-                    if let primacy_core::Event::Stands { epoch, right, .. } = event {
-                        self.watch_candidate(host, epoch, right);
-                    }
+                    self.watch_told(host, &event);
+                    self.provoke(host, &event, trail);
                     trail.told.push((host, event));
                 }
                 Effect::Exit => {
@@ -102,6 +101,14 @@ impl World {
         }
         if asks && self.hosts[usize::from(host)].freezes_asking {
             self.agent_freezes(host);
+        }
+    }
+
+    /// An impatient operator acts upon what is told.
+    fn provoke(&mut self, host: HostId, event: &primacy_core::Event, trail: &mut Trail) {
+        let failed = matches!(event, primacy_core::Event::Failed { op: Op::Rewind(_), .. });
+        if failed && std::mem::take(&mut self.host(host).impatient) {
+            trail.possible.push(Event::Operate(host, Command::Reinit { consent: false }));
         }
     }
 

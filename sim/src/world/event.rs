@@ -76,6 +76,8 @@ pub enum Fault {
     AgentDiesAfterOrder(HostId),
     /// The agent is killed in the middle of its next rewind, and started again at once.
     AgentDiesRewinding(HostId),
+    /// An operator asks for a new copy, at no loss, once a rewind has failed there.
+    OperatorImpatient(HostId),
     /// The service manager starts the agent.
     AgentStarts(HostId),
     /// The agent is stopped (SIGSTOP).
@@ -162,6 +164,9 @@ impl fmt::Display for Fault {
                 write!(f, "the agent of {} dies after its order", name(*host))
             }
             Fault::AgentDiesRewinding(host) => write!(f, "the agent of {} will die in a rewind", name(*host)),
+            Fault::OperatorImpatient(host) => {
+                write!(f, "an operator will ask {} for a new copy if a rewind fails", name(*host))
+            }
             Fault::AgentStarts(host) => write!(f, "the agent of {} starts", name(*host)),
             Fault::AgentFreezes(host) => write!(f, "the agent of {} freezes", name(*host)),
             Fault::AgentFreezesAsking(host) => {

@@ -14,6 +14,7 @@ impl World {
             Fault::AgentDies(host) => self.agent_dies(host),
             Fault::AgentDiesAfterOrder(host) => self.agent_dies_after_order(host, trail),
             Fault::AgentDiesRewinding(host) => !std::mem::replace(&mut self.host(host).dies_rewinding, true),
+            Fault::OperatorImpatient(host) => !std::mem::replace(&mut self.host(host).impatient, true),
             Fault::AgentStarts(host) => self.agent_starts(host, trail),
             Fault::AgentFreezes(host) => self.agent_freezes(host),
             Fault::AgentFreezesAsking(host) => !std::mem::replace(&mut self.host(host).freezes_asking, true),

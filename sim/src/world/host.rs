@@ -4,7 +4,7 @@ use super::event::FlightId;
 use super::postgres::Postgres;
 use primacy_core::instance::{Order, Performed, Saved};
 use primacy_core::store::{News, Request, Response};
-use primacy_core::{Boot, Epoch, Guard, Node, OpId, Role, Time};
+use primacy_core::{Boot, CopyId, Epoch, Guard, Node, OpId, Role, Time};
 
 /// A host as a value.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -21,6 +21,12 @@ pub struct Host {
     pub freezes_asking: bool,
     /// The agent is going to be killed in the middle of its next rewind.
     pub dies_rewinding: bool,
+    /// An operator is going to ask for a new copy, at no loss, once a rewind fails.
+    pub impatient: bool,
+    /// The operator who asked something of it last accepts a loss.
+    pub consents: bool,
+    /// The copy that an operator wants replaced.
+    pub given_up: Option<CopyId>,
     /// How often it has started.
     pub starts: u32,
     /// The random mark of the agent's next life.

@@ -20,7 +20,7 @@ use event::{Event, FlightId, HostId, Site};
 use host::{Agent, Cargo, Clock, Flight, Host, Warden};
 use postgres::{Postgres, Process, Timeline};
 use primacy_core::instance::Saved;
-use primacy_core::{Boot, Config, Epoch, Input, Lsn, Name, Time};
+use primacy_core::{Boot, Command, Config, Epoch, Input, Lsn, Name, Time};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use store::Store;
@@ -105,6 +105,8 @@ pub enum Wrong {
     Short,
     /// A copy stood for election that still replayed its own WAL.
     Unready,
+    /// A loss was accepted in the name of an operator who hadn't.
+    Unasked,
 }
 
 /// What one step has brought about, besides the change of the world.
@@ -137,6 +139,9 @@ impl World {
             agent: Agent::Down,
             freezes_asking: false,
             dies_rewinding: false,
+            impatient: false,
+            consents: false,
+            given_up: None,
             starts: 0,
             boot: Boot(1_000 * (host as u64 + 1)),
             guard: Warden::Idle,
@@ -194,6 +199,9 @@ impl World {
             Event::Fault(fault) => self.fault(*fault, trail),
             Event::Operate(host, command) => {
                 let request = primacy_core::RequestId(1);
+                if let Command::Failover { consent } | Command::Reinit { consent } = command {
+                    self.host(*host).consents = *consent;
+                }
                 self.hand(*host, Input::Operator(request, command.clone()), trail)
             }
         }

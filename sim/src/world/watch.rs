@@ -7,7 +7,7 @@ use super::postgres::Timeline;
 use super::{World, Wrong};
 use primacy_core::event::Right;
 use primacy_core::instance::Order;
-use primacy_core::{Epoch, Lsn, lineage};
+use primacy_core::{Epoch, Event, Lsn, lineage};
 
 impl World {
     /// A copy is about to be replaced. Whatever of the elected history it holds, another copy must hold, too; what it
@@ -42,7 +42,9 @@ impl World {
             .hosts
             .iter()
             .all(|one| one.postgres.data.as_ref().is_none_or(|source| source.kept_from <= data.end));
-        if data.end > Lsn(0) && follows && data.timelines.iter().all(elected) {
+        let one = &self.hosts[usize::from(host)];
+        let wanted = one.given_up == Some(one.saved.copy);
+        if data.end > Lsn(0) && !wanted && follows && data.timelines.iter().all(elected) {
             self.record.wrong = Some((host, Wrong::Needless));
         }
     }
@@ -73,8 +75,38 @@ impl World {
         }
     }
 
+    /// A node says what it is about to do.
+    pub(crate) fn watch_told(&mut self, host: HostId, event: &Event) {
+        match event {
+            Event::Stands { epoch, right, .. } => self.watch_candidate(host, *epoch, *right),
+            Event::Reinitializes { .. } => self.watch_given_up(host),
+            Event::Consented { .. } if !self.hosts[usize::from(host)].consents => {
+                self.record.wrong = Some((host, Wrong::Unasked));
+            }
+            _ => {}
+        }
+    }
+
+    /// An operator wants this copy replaced. Unless a loss was accepted, another one must hold all that it holds.
+    fn watch_given_up(&mut self, host: HostId) {
+        let one = self.host(host);
+        one.given_up = Some(one.saved.copy);
+        let one = &self.hosts[usize::from(host)];
+        let Some(data) = one.postgres.data.as_ref().filter(|data| !data.torn && !one.consents) else {
+            return;
+        };
+        let Some(last) = data.timeline() else { return };
+        let elsewhere = (0..).zip(&self.hosts).any(|(other, one)| {
+            let copy = one.postgres.data.as_ref().filter(|copy| other != host && !copy.torn);
+            copy.is_some_and(|copy| copy.holds(last.epoch, last.by, data.end))
+        });
+        if !elsewhere {
+            self.record.wrong = Some((host, Wrong::Unasked));
+        }
+    }
+
     /// Somebody stands for election.
-    pub(crate) fn watch_candidate(&mut self, host: HostId, epoch: Epoch, right: Right) {
+    fn watch_candidate(&mut self, host: HostId, epoch: Epoch, right: Right) {
         self.record.handed = (right == Right::HandedOver).then_some((epoch, host));
         if self.hosts[usize::from(host)].postgres.replays {
             self.record.wrong = Some((host, Wrong::Unready));

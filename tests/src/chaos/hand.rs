@@ -78,7 +78,7 @@ impl<'a> Hand<'a> {
                 self.keep(host, Service::Agent, true)?;
                 self.power(host, true)?;
             }
-            Kind::Killed(_) | Kind::Network(_) | Kind::Switchover | Kind::SwitchoverTo => {}
+            Kind::Killed(_) | Kind::Network(_) | Kind::Switchover | Kind::SwitchoverTo | Kind::Reinit => {}
         }
         Ok(())
     }
@@ -91,7 +91,7 @@ impl<'a> Hand<'a> {
         Scene { lab: self.lab, clients: self.clients, marks: Vec::new(), problems: Vec::new() }.repair()
     }
 
-    /// The answers to switchovers that have come meanwhile.
+    /// The answers to what was asked that have come meanwhile.
     pub fn answers(&mut self) -> Vec<String> {
         self.answers.1.try_iter().collect()
     }
@@ -145,6 +145,7 @@ impl<'a> Hand<'a> {
             Kind::Network(trouble) => self.cut(number, rules(trouble, host)),
             Kind::Switchover => self.switchover(host, None),
             Kind::SwitchoverTo => self.switchover(self.primary, Some(host)),
+            Kind::Reinit => self.post(host, "reinitialize", json!({})),
         }
     }
 
@@ -160,15 +161,21 @@ impl<'a> Hand<'a> {
     }
 
     fn switchover(&mut self, from: Host, to: Option<Host>) -> Result<()> {
-        let body = switchover_body(from, to);
+        self.post(from, "switchover", switchover_body(from, to))
+    }
+
+    /// Asks something of an agent, whose answer may take a while.
+    fn post(&mut self, host: Host, what: &'static str, body: Value) -> Result<()> {
         let (store, sender) = (self.store.clone(), self.answers.0.clone());
         self.asking.push(thread::spawn(move || {
-            let answer = store.block_on(http::ask(from, REST, "/switchover", Some(&body), SWITCHOVER_WITHIN));
+            let path = format!("/{what}");
+            let asked = http::ask(host, REST, &path, Some(&body), SWITCHOVER_WITHIN);
+            let answer = store.block_on(asked);
             let text = match answer.and_then(|answer| answer) {
                 Ok(answer) => format!("{}: {}", answer.code, answer.text.trim()),
                 Err(error) => format!("{error:#}"),
             };
-            let _ = sender.send(format!("{from} answers to the switchover: {text}"));
+            let _ = sender.send(format!("{host} answers to {what}: {text}"));
         }));
         Ok(())
     }

@@ -49,6 +49,8 @@ pub enum Kind {
     Switchover,
     /// A switchover to the one that is hit.
     SwitchoverTo,
+    /// A standby is asked to take a new copy.
+    Reinit,
     /// A host goes down and comes back with an empty data directory.
     Wiped,
 }
@@ -168,6 +170,7 @@ const KINDS: &[((Kind, u64, u64), u64)] = &[
     ((Kind::StoreAway, 500, 10_000), 1),
     ((Kind::Switchover, 0, 0), 4),
     ((Kind::SwitchoverTo, 0, 0), 4),
+    ((Kind::Reinit, 0, 0), 2),
     ((Kind::Wiped, 500, 3_000), 3),
 ];
 
@@ -219,7 +222,7 @@ fn one(random: &mut Random, from: u64) -> Planned {
     let slow = matches!(kind, Kind::Network(Trouble::Slow { .. }));
     let kind = if slow { Kind::Network(Trouble::Slow { millis: random.between(5, 400) }) } else { kind };
     let standby = if random.percent(50) { Whom::OneStandby } else { Whom::OtherStandby };
-    let never_primary = matches!(kind, Kind::SwitchoverTo | Kind::Wiped);
+    let never_primary = matches!(kind, Kind::SwitchoverTo | Kind::Reinit | Kind::Wiped);
     let primary = kind == Kind::Switchover || random.percent(60) && !never_primary;
     let whom = if primary { Whom::Primary } else { standby };
     let at = from + random.between(0, 4_000);
@@ -242,7 +245,7 @@ impl Kind {
                 Hold::Store
             }
             Kind::Switchover | Kind::SwitchoverTo => Hold::Role,
-            Kind::Wiped => Hold::Data,
+            Kind::Reinit | Kind::Wiped => Hold::Data,
         }
     }
 }
@@ -263,6 +266,7 @@ impl fmt::Display for Kind {
             Kind::StoreAway => f.write_str("all of etcd killed and kept away"),
             Kind::Switchover => f.write_str("switchover to the best asked for"),
             Kind::SwitchoverTo => f.write_str("switchover to it asked for"),
+            Kind::Reinit => f.write_str("new copy asked for"),
             Kind::Wiped => f.write_str("power lost and data directory removed"),
         }
     }

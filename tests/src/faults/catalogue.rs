@@ -75,6 +75,7 @@ pub const ALL: &[Fault] = &[
     fault("B10-kill", "kill -9 of a standby's postmaster", STAYS, standby_killed).by(Way::Stream).unnoticed(),
     fault("B10-cut", "a standby's host cut off for 10 s", STAYS, standby_cut_off).by(Way::Stream).unnoticed(),
     fault("B11", "a standby away until the WAL it needs is gone", STAYS, wal_gone),
+    fault("reinit", "a standby is asked to take a new copy", STAYS, new_copy).unnoticed(),
     fault("stop", "the primary's agent asked to end, away for 10 s", MOVES, agent_stopped).by(Way::Stream),
     fault(
         "stop-hung",
@@ -233,6 +234,11 @@ fn wal_gone(scene: &mut Scene) -> Result<()> {
     scene.switch_off(standby)?;
     scene.recycle_wal(primary)?;
     scene.switch_on(standby)
+}
+
+fn new_copy(scene: &mut Scene) -> Result<()> {
+    let standby = scene.other_than(scene.primary()?);
+    scene.reinitialize(standby)
 }
 
 fn agent_stopped(scene: &mut Scene) -> Result<()> {

@@ -259,6 +259,41 @@ impl Scene<'_> {
         Ok(())
     }
 
+    /// Asks a standby's agent for a new copy and notes its answer.
+    pub fn reinitialize(&mut self, standby: Host) -> Result<()> {
+        let at = Moment::now();
+        self.mark(at, format!("{standby} asked to take a new copy"));
+        let (port, within) = (crate::client::REST, Duration::from_secs(10));
+        let body = json!({});
+        let asked = http::ask(standby, port, "/reinitialize", Some(&body), within);
+        let answer = self.store()?.block_on(asked)?.context("ask for a new copy")?;
+        let text = answer.text.trim();
+        self.mark(Moment::now(), format!("answer {}: {text}", answer.code));
+        if answer.code != 200 {
+            self.problems.push(format!("the wish for a new copy was answered {}: {text}", answer.code));
+        }
+        self.wait_until_it_copies(standby)
+    }
+
+    /// A copy that is still there when all looks healthy again would not have been replaced.
+    fn wait_until_it_copies(&self, standby: Host) -> Result<()> {
+        let end = Instant::now() + Duration::from_secs(10);
+        let streams = || {
+            self.clients
+                .nodes()
+                .0
+                .iter()
+                .any(|(host, says)| *host == standby && says.as_ref().is_some_and(|says| says.streaming))
+        };
+        while streams() {
+            if Instant::now() > end {
+                bail!("{standby} keeps its copy");
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
     /// Undoes whatever a story may have left undone, so that the next one finds a whole cluster.
     pub fn repair(&self) -> Result<()> {
         self.lab.set_rules(Vec::new())?;
