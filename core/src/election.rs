@@ -23,7 +23,8 @@ impl Node {
     pub(crate) fn standing(&self) -> Option<(Right, Time)> {
         let Instance::Standby { data, ready: true, .. } = &self.instance else { return None };
         let (reign, rule) = (self.view.reign.as_ref()?, self.view.rule.as_ref()?);
-        if self.config.priority == 0 || self.is_promoted_by_hand() || reign.epoch < self.saved.highest {
+        let behind = reign.epoch < self.saved.highest || self.store_is_behind().is_some();
+        if self.config.priority == 0 || self.is_promoted_by_hand() || behind {
             return None;
         }
         let listed = rule.electable.get(&self.config.me) == Some(&self.saved.copy);

@@ -33,6 +33,7 @@ pub mod instance;
 pub mod lease;
 pub mod lineage;
 mod node;
+pub mod rebuild;
 mod requests;
 pub mod role;
 pub mod store;

@@ -222,7 +222,15 @@ impl Node {
     /// Why this node can't go on by itself, if so (invariant I16: no node is stuck without saying why).
     pub fn needs_operator(&self) -> Option<Frozen> {
         let by_hand = self.is_promoted_by_hand().then_some(Frozen::PromotedByHand);
-        self.frozen.or(by_hand)
+        self.frozen.or(self.store_is_behind()).or(by_hand)
+    }
+
+    /// A member that has seen a later reign than the store names writes it down, so that those who were away and can't
+    /// know of it neither stand nor begin anew.
+    pub(crate) fn store_is_behind(&self) -> Option<Frozen> {
+        let (seen, _) = self.view.epochs.last_key_value()?;
+        let found = self.view.reign.as_ref().map_or(Epoch(0), |reign| reign.epoch);
+        (*seen > found).then_some(Frozen::StoreWentBack { seen: *seen, found })
     }
 
     fn absorb(&mut self, out: &mut Out, input: Input) {
@@ -283,7 +291,8 @@ impl Node {
         };
         let known = self.view.epochs.contains_key(&epoch);
         let ours = |(epoch, _): &(Epoch, Nonce)| {
-            self.view.epochs.get(epoch).is_some_and(|record| record.holder == self.config.me)
+            let holder = self.view.epochs.get(epoch).map(|record| &record.holder);
+            holder.is_some_and(|holder| *holder == self.config.me || holder.as_str().is_empty())
         };
         let lineage = &self.saved.lineage;
         match lineage.binary_search_by_key(&epoch, |(epoch, _)| *epoch) {

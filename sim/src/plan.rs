@@ -90,6 +90,8 @@ pub enum What {
     StoreDown,
     WatchBreaks(HostId),
     LeaderKeyGone,
+    StoreWiped,
+    StoreRestored,
     WalRecycled,
     Switchover(HostId, Option<HostId>),
     Failover(HostId, bool),
@@ -196,6 +198,8 @@ fn what() -> impl Strategy<Value = What> {
         3 => Just(What::StoreDown),
         2 => host().prop_map(What::WatchBreaks),
         3 => Just(What::LeaderKeyGone),
+        1 => Just(What::StoreWiped),
+        1 => Just(What::StoreRestored),
         3 => Just(What::WalRecycled),
         5 => (host(), prop::option::of(host())).prop_map(|(at, to)| What::Switchover(at, to)),
         1 => (host(), any::<bool>()).prop_map(|(at, consent)| What::Failover(at, consent)),
@@ -228,6 +232,8 @@ impl What {
             What::StoreDown => vec![Fault::StoreDown],
             What::WatchBreaks(h) => vec![Fault::WatchBreaks(h)],
             What::LeaderKeyGone => vec![Fault::LeaderKeyGone],
+            What::StoreWiped => vec![Fault::StoreWiped],
+            What::StoreRestored => vec![Fault::StoreBackedUp],
             What::WalRecycled => vec![Fault::WalRecycled],
             What::OperatorImpatient(h) => vec![Fault::OperatorImpatient(h)],
             What::Switchover(..) | What::Failover(..) | What::Reinit(..) | What::AgentStops(_) => vec![],
@@ -267,11 +273,13 @@ impl What {
             }
             What::LinkCut(from, to) => vec![Fault::Heal(from, to)],
             What::StoreDown => vec![Fault::StoreUp],
+            What::StoreRestored => vec![Fault::StoreRestored],
             What::AgentDiesRewinding(_)
             | What::PostgresDies(_)
             | What::GuardDies(_)
             | What::WatchBreaks(_)
             | What::LeaderKeyGone
+            | What::StoreWiped
             | What::WalRecycled
             | What::Switchover(..)
             | What::Failover(..)
@@ -300,6 +308,8 @@ impl What {
             What::StoreDown => "store down",
             What::WatchBreaks(_) => "watch breaks",
             What::LeaderKeyGone => "leader key gone",
+            What::StoreWiped => "store wiped",
+            What::StoreRestored => "store restored",
             What::WalRecycled => "WAL recycled",
             What::Switchover(..) => "switchover",
             What::Failover(_, false) => "failover asked",
@@ -345,7 +355,8 @@ pub fn alphabet() -> Vec<What> {
         ];
         kinds.into_iter().map(move |kind| kind(host)).chain(switchovers)
     };
-    let of_all = [What::StoreDown, What::LeaderKeyGone, What::WalRecycled];
+    let of_all =
+        [What::StoreDown, What::LeaderKeyGone, What::StoreWiped, What::StoreRestored, What::WalRecycled];
     (0..HOSTS).flat_map(of_a_host).chain(links).chain(of_all).collect()
 }
 
@@ -385,7 +396,11 @@ impl fmt::Display for What {
                 write!(f, " asked of {}", name(at))?;
                 to.map_or(Ok(()), |to| write!(f, ", to {}", name(to)))
             }
-            What::StoreDown | What::LeaderKeyGone | What::WalRecycled => Ok(()),
+            What::StoreDown
+            | What::LeaderKeyGone
+            | What::StoreWiped
+            | What::StoreRestored
+            | What::WalRecycled => Ok(()),
             What::AgentDies(h)
             | What::AgentDiesAfterOrder(h)
             | What::AgentDiesRewinding(h)

@@ -222,6 +222,9 @@ impl Run {
     pub fn next(&mut self) {
         if self.phase == Phase::Healing && self.world.now >= self.glance_at {
             self.glance_at = self.world.now + GLANCE_US;
+            if self.world.store_is_doubted() {
+                self.step(&Event::Fault(Fault::StoreRebuilt));
+            }
             if progress::healthy(&self.world).is_ok() {
                 return self.enter(Phase::Settling, SETTLE_US);
             }
@@ -258,6 +261,8 @@ impl Run {
 
     fn mend(&mut self) {
         self.schedule.calm = true;
+        // Nobody restores it any more.
+        self.world.backup = None;
         let mut faults = vec![Fault::StoreUp];
         for host in 0..HOSTS {
             faults.extend([Fault::HostWakes(host), Fault::HostStarts(host)]);

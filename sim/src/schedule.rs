@@ -2,7 +2,7 @@
 
 use crate::plan::Knobs;
 use crate::world::World;
-use crate::world::event::{Event, HostId};
+use crate::world::event::{Event, Fault, HostId};
 use crate::world::host::{Agent, Cargo, Warden};
 use primacy_core::OpId;
 use primacy_core::instance::Op;
@@ -163,6 +163,10 @@ impl Schedule {
             | Event::Fail(..)
             | Event::LookFails(_)
             | Event::Unheard(..) => {}
+            Event::Fault(Fault::StoreRebuilt) => {
+                let at = now + self.dice.between(3_000_000, 30_000_000);
+                self.at(at, event);
+            }
             Event::Fault(_) | Event::Operate(..) => self.at(now, event),
         }
     }

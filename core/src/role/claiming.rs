@@ -50,9 +50,8 @@ impl Node {
             (Kind::Resume, Some(reign)) => (reign.epoch, reign.nonce),
             (Kind::Resume | Kind::First | Kind::Takeover(_), _) => {
                 let known = reign.map_or(Epoch(0), |reign| reign.epoch);
-                let recorded = self.view.epochs.last_key_value().map_or(Epoch(0), |(epoch, _)| *epoch);
                 let written = if kind == Kind::First { Epoch(0) } else { position.epoch };
-                let highest = known.max(recorded).max(self.saved.highest).max(written);
+                let highest = known.max(self.saved.highest).max(written);
                 (highest.next(), Nonce(self.draw()))
             }
         };

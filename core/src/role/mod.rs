@@ -26,8 +26,10 @@ mod vacant;
 
 use crate::event::Frozen;
 use crate::instance::{Instance, Op};
-use crate::node::{Node, Out, Timer};
-use crate::{Effect, Event, Time};
+use crate::node::{Node, Out, Timer, UNORDERED};
+use crate::store::{EpochRecord, Key, Record};
+use crate::{Effect, Event, Name, Time};
+use alloc::vec;
 pub use candidate::Candidate;
 pub use claiming::Claim;
 pub use leaving::Leaving;
@@ -127,7 +129,20 @@ impl Node {
         if matches!(self.instance, Instance::Primary { .. }) {
             self.kill(out);
         }
+        self.write_down_what_was_forgotten(out);
         if self.exiting { self.stop_and_exit(out) } else { None }
+    }
+
+    /// See [`store_is_behind`](Node::store_is_behind).
+    fn write_down_what_was_forgotten(&mut self, out: &mut Out) {
+        let Some(Frozen::StoreWentBack { seen, .. }) = self.frozen else { return };
+        if self.stale || self.view.epochs.last_key_value().is_some_and(|(known, _)| *known >= seen) {
+            return;
+        }
+        let followed = self.saved.lineage.iter().find(|(epoch, _)| *epoch == seen);
+        let (holder, nonce) = (Name::from(""), followed.map_or(UNORDERED, |(_, nonce)| *nonce));
+        let record = EpochRecord { epoch: seen, holder, nonce, fork: None, checkpointed: false };
+        self.ask_to_put(out, &[Key::Reign], vec![Record::Epoch(record)]);
     }
 
     /// Stops a PostgreSQL that this node has no lease for, then exits.

@@ -62,7 +62,7 @@ impl Node {
 
     /// Bids for the right to make the first data directory.
     fn bid(&mut self, out: &mut Out) -> Option<Role> {
-        if self.saved.highest > Epoch(0) {
+        if self.saved.highest > Epoch(0) || self.store_is_behind().is_some() {
             return None;
         }
         let free = match &self.view.initialize {

@@ -15,6 +15,7 @@
 //! | how a member stops | `stopping` |
 //! | whose WAL is taken, and what is done with a copy that doesn't fit | `copies` |
 //! | when a copy is given up because an operator wants a new one | `reinit` |
+//! | how a store that was lost is made anew | `rebuild` |
 //! | what a new agent goes on with | `restart` |
 //! | what a node knows of the store, and when it believes that the store went back | `store` |
 //! | what PostgreSQL is ordered, by when, and what is durable before | `orders` |
@@ -34,6 +35,7 @@ mod first_reign;
 mod guard;
 mod orders;
 mod promotion;
+mod rebuild;
 mod reinit;
 mod restart;
 mod rewind;

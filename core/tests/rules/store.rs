@@ -2,7 +2,7 @@
 
 use crate::host::*;
 use primacy_core::event::Frozen;
-use primacy_core::instance::Op;
+use primacy_core::instance::{Instance, Op, Saved};
 use primacy_core::store::{
     Answer, At, Initialize, Key, Leader, News, Record, Reign, Released, Request, Response, Switchover, View,
 };
@@ -134,6 +134,46 @@ fn an_older_answer_that_news_have_overtaken_is_no_proof() {
     told_view(&mut b, &read, before);
     assert_eq!(b.node.needs_operator(), None);
     assert_eq!(b.node.view().reign.as_ref().map(|reign| reign.epoch), Some(Epoch(3)));
+}
+
+#[test]
+fn what_the_store_has_forgotten_is_written_down_by_those_who_know() {
+    let mut b = Host::standby();
+    let asked = interrupted(&mut b);
+    b.store = view(1_000, 1);
+    let store = b.store.clone();
+    told_view(&mut b, &asked, store);
+    assert_eq!(b.role(), "frozen");
+    let written = b.write();
+    let Record::Epoch(record) = &written.txn().put[0] else { panic!("{written:?}") };
+    assert_eq!((record.epoch, record.nonce, record.fork), (Epoch(2), nonce_of(2), None));
+    let revision = b.store.revision(&Key::Reign);
+    assert!(written.txn().compare.contains(&(Key::Reign, revision)), "unless somebody has made it anew");
+    b.answer(&written);
+    b.settle();
+    assert_eq!(b.asked, [], "once");
+}
+
+/// A store from an old backup, in which somebody has written down that epoch 4 has been.
+fn forgetful() -> View {
+    let mut store = reign_of_a(2);
+    write(&mut store, [Record::Epoch(epoch_record(4, "", None))]);
+    store
+}
+
+#[test]
+fn who_was_away_does_not_stand_once_it_is_known_that_the_store_went_back() {
+    let why = Some(Frozen::StoreWentBack { seen: Epoch(4), found: Epoch(2) });
+    let mut b = Host::looked(config("b"), saved("b", &[1, 2]), forgetful(), in_recovery(at(2, 200)));
+    assert_eq!(b.node.needs_operator(), why);
+    b.settle();
+    assert_eq!(b.node.deadline(b.now), None, "no election to wait for");
+
+    let mut store = forgetful();
+    store.reign = None;
+    store.initialize = None;
+    let empty = Host::looked(config("c"), Saved::default(), store, Instance::Absent);
+    assert_eq!((empty.role(), &empty.asked[..]), ("vacant", &[][..]), "nor begins another cluster");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use crate::world::World;
 
 /// Says whose PostgreSQL is writable without its reign standing in the store.
 pub fn check(world: &World) -> Option<String> {
-    let reign = world.store.view.reign.as_ref();
+    let reign = world.reign();
     (0u8..).zip(&world.hosts).find_map(|(host, one)| {
         if !one.awake() || !one.postgres.can_acknowledge() {
             return None;

@@ -7,7 +7,7 @@ pub fn check(world: &World) -> Option<String> {
     let claims = (0u8..)
         .zip(&world.hosts)
         .filter(|(host, one)| one.running().is_some_and(|node| node.is_primary(world.local(*host))));
-    let reign = world.store.view.reign.as_ref();
+    let reign = world.reign();
     for (host, one) in claims {
         let me = &world.setup.configs[usize::from(host)].me;
         let epoch = one.node().and_then(|node| node.lease()).map(|lease| lease.epoch);

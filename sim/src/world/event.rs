@@ -110,6 +110,14 @@ pub enum Fault {
     WatchBreaks(HostId),
     /// The mirrored leader key is deleted by a person, or its lease expires, or the store revokes a live one.
     LeaderKeyGone,
+    /// All keys are deleted.
+    StoreWiped,
+    /// Somebody makes a backup of the store.
+    StoreBackedUp,
+    /// The store is what it was at its last backup.
+    StoreRestored,
+    /// A person makes the store anew from the copy that goes furthest, if a node says that it went back.
+    StoreRebuilt,
     /// Every primary drops the WAL that it doesn't need itself.
     WalRecycled,
     /// A person promotes the instance without an order.
@@ -185,6 +193,10 @@ impl fmt::Display for Fault {
             Fault::StoreUp => f.write_str("the store is up again"),
             Fault::WatchBreaks(host) => write!(f, "the watch of {} breaks", name(*host)),
             Fault::LeaderKeyGone => f.write_str("the leader key is gone"),
+            Fault::StoreWiped => f.write_str("all keys of the store are deleted"),
+            Fault::StoreBackedUp => f.write_str("somebody makes a backup of the store"),
+            Fault::StoreRestored => f.write_str("the store is restored from its last backup"),
+            Fault::StoreRebuilt => f.write_str("a person makes the store anew from the best copy"),
             Fault::WalRecycled => f.write_str("every primary drops old WAL"),
             Fault::PromotedByHand(host) => write!(f, "a person promotes {}", name(*host)),
         }

@@ -31,6 +31,10 @@ impl World {
             Fault::StoreUp => self.store_up(trail),
             Fault::WatchBreaks(host) => self.watch_breaks(host, trail) && self.fall_silent(host),
             Fault::LeaderKeyGone => self.leader_key_gone(trail),
+            Fault::StoreWiped => self.store_wiped(trail),
+            Fault::StoreBackedUp => self.store_backed_up(),
+            Fault::StoreRestored => self.store_restored(trail),
+            Fault::StoreRebuilt => self.store_rebuilt(trail),
             Fault::WalRecycled => self.wal_recycled(),
             Fault::PromotedByHand(host) => self.promoted_by_hand(host, trail),
         }
@@ -225,7 +229,7 @@ impl World {
         true
     }
 
-    fn watch_breaks(&mut self, host: HostId, trail: &mut Trail) -> bool {
+    pub(crate) fn watch_breaks(&mut self, host: HostId, trail: &mut Trail) -> bool {
         if matches!(self.hosts[usize::from(host)].agent, Agent::Down) {
             return false;
         }

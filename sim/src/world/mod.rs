@@ -12,6 +12,7 @@ pub mod faults;
 pub mod host;
 pub mod orders;
 pub mod postgres;
+mod rebuild;
 mod settle;
 pub mod store;
 mod watch;
@@ -20,6 +21,7 @@ use event::{Event, FlightId, HostId, Site};
 use host::{Agent, Cargo, Clock, Flight, Host, Warden};
 use postgres::{Postgres, Process, Timeline};
 use primacy_core::instance::Saved;
+use primacy_core::store::{Reign, View};
 use primacy_core::{Boot, Command, Config, Epoch, Input, Lsn, Name, Time};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -67,6 +69,8 @@ pub struct World {
     pub next_flight: FlightId,
     /// Directed links that pass nothing.
     pub cuts: BTreeSet<(Site, Site)>,
+    /// The store as somebody has saved it.
+    pub backup: Option<Arc<View>>,
     /// What the invariants need to remember.
     pub record: Record,
     /// How many faults of each bounded kind have happened (models).
@@ -86,6 +90,8 @@ pub struct Record {
     pub misjoined: Option<HostId>,
     /// The reign that somebody stands for as the one it was handed to, and who that is.
     pub handed: Option<(Epoch, HostId)>,
+    /// The last reign, while the store names none so late, and was not made anew yet.
+    pub forgotten: Option<Arc<Reign>>,
     /// What must not have happened to a copy of the data.
     pub wrong: Option<(HostId, Wrong)>,
 }
@@ -157,10 +163,17 @@ impl World {
             flights: Vec::new(),
             next_flight: 0,
             cuts: BTreeSet::new(),
+            backup: None,
             record: Record::default(),
             spent: enumerate::Spent::default(),
             setup,
         }
+    }
+
+    /// The last reign that was given, even if the store has forgotten it.
+    pub fn reign(&self) -> Option<&Reign> {
+        let known = self.store.view.reign.as_ref().map(|reign| &*reign.value);
+        self.record.forgotten.as_ref().map(|reign| &**reign).or(known)
     }
 
     /// What this host's clock shows.

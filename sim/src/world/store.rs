@@ -65,7 +65,7 @@ impl Store {
         Some((self.write(&records), records))
     }
 
-    fn write(&mut self, records: &[Record]) -> Revision {
+    pub(super) fn write(&mut self, records: &[Record]) -> Revision {
         let view = Arc::make_mut(&mut self.view);
         let revision = Revision(view.as_of.0 + 1);
         view.as_of = revision;
