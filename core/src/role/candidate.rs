@@ -40,12 +40,19 @@ impl Node {
             self.tell_why_not(out);
             return Some(Role::Standby);
         }
-        let Instance::Standby { data, .. } = &self.instance else { return Some(Role::Standby) };
-        let position = data.position;
+        if !matches!(self.instance, Instance::Standby { .. }) {
+            return Some(Role::Standby);
+        }
         if !candidate.closed {
             self.order(out, Op::CloseSources);
             return None;
         }
+        // Until its sources were closed, its PostgreSQL may have gone on, to another timeline as well.
+        self.learn_lineage();
+        if self.standing().is_none() {
+            return Some(Role::Standby);
+        }
+        let position = self.instance.data()?.position;
         let (epoch, member) = (self.view.reign.as_ref()?.epoch, self.config.me.clone());
         let pledge = Pledge { member, epoch, held: true, position, copy: self.saved.copy };
         if self.view.pledges.get(&self.config.me).is_none_or(|known| *known.value != pledge) {

@@ -85,7 +85,7 @@ impl Node {
     }
 
     /// PostgreSQL may have followed its source onto a newer timeline by itself.
-    fn learn_lineage(&mut self) {
+    pub(super) fn learn_lineage(&mut self) {
         self.notice_unordered_promotion();
         let Some(data) = self.instance.data() else { return };
         if self.stale || self.saved.lineage.last().is_none_or(|(last, _)| *last >= data.position.epoch) {

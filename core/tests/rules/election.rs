@@ -344,6 +344,46 @@ fn who_is_ahead_of_the_published_end_lacks_nothing() {
     assert_eq!(b.claim().txn().put[1], beat(3, 200), "a new reign says how far it goes itself");
 }
 
+/// `c` has led epoch 3 after `a` and given it back before `b` could follow it. Then `b` closes its sources, and finds that
+/// the old one had sent WAL of a timeline 3, which left the one before at `fork`.
+fn closed_beyond(fork: Position) -> Host {
+    let mut b = Host::standby();
+    b.pass(secs(1));
+    let released = Some(Released { end: None, to: None });
+    let reign = Record::Reign(Reign { released, ..reign(3, "c") });
+    b.news([
+        reign,
+        Record::Epoch(epoch_record(3, "c", Some(fork_of(3)))),
+        Record::Rule(rule(3, "c", &["b"])),
+    ]);
+    let look = b.order();
+    b.done(&look);
+    let read = b.read();
+    b.answer(&read);
+    assert_eq!(b.role(), "candidate");
+    let close = b.order();
+    let mut data = data(at(3, 250));
+    std::sync::Arc::make_mut(&mut data.forks).insert(Epoch(3), fork);
+    b.postgres = Instance::Standby { data, source: None, streaming: false, ready: true, starved: false };
+    b.done(&close);
+    b.settle();
+    b
+}
+
+#[test]
+fn a_reign_that_came_with_the_last_wal_belongs_to_the_lineage() {
+    let b = closed_beyond(fork_of(3));
+    let lineage: Vec<_> = b.node.saved().lineage.iter().map(|(epoch, _)| epoch.0).collect();
+    assert_eq!(lineage, [1, 2, 3, 4]);
+}
+
+#[test]
+fn who_has_wal_of_nobody_knows_whom_by_then_stands_no_longer() {
+    let mut b = closed_beyond(at(2, 190));
+    assert_eq!(b.role(), "standby");
+    assert!(!b.told().iter().any(|event| matches!(event, Event::Stands { .. })));
+}
+
 #[test]
 fn a_candidate_gives_up_when_the_holder_is_back_and_follows_again() {
     let mut b = pledged();
