@@ -4,7 +4,7 @@
 
 use crate::instance::{Data, Saved};
 use crate::node::UNORDERED;
-use crate::store::{Beat, EpochRecord, Initialize, Record, Reign, Released, Rule};
+use crate::store::{Beat, EpochRecord, Initialize, Record, Reign, Released, Rule, View};
 use crate::{Boot, Epoch, MachineId, Name, Nonce, Span};
 use alloc::collections::BTreeMap;
 use alloc::vec;
@@ -13,10 +13,17 @@ use alloc::vec::Vec;
 /// So many reigns may have been that the member never heard of. No number of theirs is given twice.
 pub const MARGIN: u32 = 100;
 
-/// What must be in the store, beside what is: the way to the copy's timeline, a reign beyond all that can have been and
+/// What must be in the store, beside what `view` has: the way to the copy's timeline, a reign beyond all that can have been and
 /// given back, and a rule that lets just this copy begin the next one. `None` if nobody can say which reigns the copy's
 /// timelines belong to, as after a promotion by hand.
-pub fn records(me: &Name, saved: &Saved, data: &Data, ttl: Span, mark: Nonce) -> Option<Vec<Record>> {
+pub fn records(
+    view: &View,
+    me: &Name,
+    saved: &Saved,
+    data: &Data,
+    ttl: Span,
+    mark: Nonce,
+) -> Option<Vec<Record>> {
     let position = data.position;
     let step = |(epoch, fork): (&Epoch, &_)| {
         let (_, nonce) = saved.lineage.iter().find(|(known, nonce)| known == epoch && *nonce != UNORDERED)?;
@@ -35,7 +42,10 @@ pub fn records(me: &Name, saved: &Saved, data: &Data, ttl: Span, mark: Nonce) ->
     {
         return None;
     }
-    let epoch = Epoch(saved.highest.max(position.epoch).0.checked_add(MARGIN)?);
+    let named = view.reign.as_ref().map_or(Epoch(0), |reign| reign.epoch);
+    let recorded = view.epochs.last_key_value().map_or(Epoch(0), |(epoch, _)| *epoch);
+    let highest = saved.highest.max(position.epoch).max(named).max(recorded);
+    let epoch = Epoch(highest.0.checked_add(MARGIN)?);
     let (by, boot, holder) = (me.clone(), Boot(0), me.clone());
     let released = Some(Released { end: None, to: None });
     records.extend(vec![

@@ -10,7 +10,7 @@ use primacy_core::{Epoch, Event, Nonce};
 /// A store that was empty, made anew from a copy of `a` at this place.
 fn rebuilt(saved: &Saved, position: primacy_core::Position) -> Option<View> {
     let mut view = View::default();
-    let records = records(&"a".into(), saved, &data(position), secs(5), Nonce(9_999))?;
+    let records = records(&view, &"a".into(), saved, &data(position), secs(5), Nonce(9_999))?;
     write(&mut view, records);
     Some(view)
 }
@@ -67,4 +67,20 @@ fn a_copy_whose_reigns_nobody_knows_can_not_count() {
     assert!(rebuilt(&by_hand, at(2, 250)).is_none(), "a person promoted it");
     assert!(rebuilt(&by_hand, at(1, 50)).is_none(), "or did before");
     assert!(rebuilt(&Saved { highest: Epoch(u32::MAX), ..saved("a", &[1]) }, at(1, 50)).is_none());
+}
+
+#[test]
+fn what_the_store_still_knows_counts_too() {
+    let copy = saved("a", &[1, 2]);
+    let epoch = |store: &View| {
+        let records = records(store, &"a".into(), &copy, &data(at(2, 250)), secs(5), Nonce(9));
+        records.unwrap().into_iter().find_map(|record| match record {
+            Record::Reign(reign) => Some(reign.epoch),
+            _ => None,
+        })
+    };
+    assert_eq!(epoch(&reign_of_a(5)), Some(Epoch(5 + MARGIN)));
+    let mut store = View::default();
+    write(&mut store, [Record::Epoch(epoch_record(40, "", None))]);
+    assert_eq!(epoch(&store), Some(Epoch(40 + MARGIN)), "somebody has written down that it has been");
 }

@@ -90,8 +90,8 @@ pub struct Record {
     pub misjoined: Option<HostId>,
     /// The reign that somebody stands for as the one it was handed to, and who that is.
     pub handed: Option<(Epoch, HostId)>,
-    /// The last reign, while the store names none so late, and was not made anew yet.
-    pub forgotten: Option<Arc<Reign>>,
+    /// What the store had before it was exchanged, until it is made anew.
+    pub forgotten: Option<Arc<View>>,
     /// What must not have happened to a copy of the data.
     pub wrong: Option<(HostId, Wrong)>,
 }
@@ -170,10 +170,18 @@ impl World {
         }
     }
 
+    /// What the store has, or had before it forgot the last reign.
+    pub fn history(&self) -> &View {
+        fn epoch(view: &View) -> Option<Epoch> {
+            view.reign.as_ref().map(|reign| reign.epoch)
+        }
+        let now = &self.store.view;
+        self.record.forgotten.as_ref().filter(|before| epoch(before) > epoch(now)).unwrap_or(now)
+    }
+
     /// The last reign that was given, even if the store has forgotten it.
     pub fn reign(&self) -> Option<&Reign> {
-        let known = self.store.view.reign.as_ref().map(|reign| &*reign.value);
-        self.record.forgotten.as_ref().map(|reign| &**reign).or(known)
+        self.history().reign.as_ref().map(|reign| &*reign.value)
     }
 
     /// What this host's clock shows.

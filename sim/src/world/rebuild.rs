@@ -4,7 +4,7 @@ use super::event::{Event, Fault, HostId};
 use super::host::{Cargo, Warden};
 use super::{Trail, World};
 use primacy_core::event::Frozen;
-use primacy_core::store::{Record, Reign, View};
+use primacy_core::store::{Record, View};
 use primacy_core::{Epoch, Node, Nonce, Revision, instance, rebuild};
 use std::sync::Arc;
 
@@ -39,9 +39,7 @@ impl World {
     }
 
     fn exchange_store(&mut self, view: View, trail: &mut Trail) {
-        let last = self.store.view.reign.as_ref().map(|reign| reign.value.clone());
-        let forgets = |last: &Arc<Reign>| view.reign.as_ref().is_none_or(|reign| reign.epoch < last.epoch);
-        self.record.forgotten = self.record.forgotten.take().or(last.filter(forgets));
+        self.record.forgotten = Some(Arc::new(self.history().clone()));
         self.store.view = Arc::new(view);
         for host in 0..self.hosts.len() as HostId {
             self.watch_breaks(host, trail);
@@ -87,6 +85,9 @@ impl World {
         let data = one.postgres.data.as_ref().filter(|data| one.up && !data.torn)?;
         let shown = instance::Data { system: data.system, position: data.position(), forks: data.forks() };
         let (config, mark) = (&self.setup.configs[usize::from(host)], Nonce(u64::MAX - self.now));
-        Some((shown.position, rebuild::records(&config.me, &one.saved, &shown, config.ttl, mark)?))
+        Some((
+            shown.position,
+            rebuild::records(&self.store.view, &config.me, &one.saved, &shown, config.ttl, mark)?,
+        ))
     }
 }

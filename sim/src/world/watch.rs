@@ -51,7 +51,7 @@ impl World {
 
     /// How far this timeline belongs to the history of the last reign that was admitted; 0 if it doesn't.
     fn elected_end(&self, epoch: Epoch, by: HostId) -> Lsn {
-        let view = &self.store.view;
+        let view = self.history();
         let admitted = view.rule.as_ref().map_or(Epoch(0), |rule| rule.epoch);
         let path = lineage::path(view, admitted).unwrap_or_default();
         let Some(at) = path.iter().position(|(step, _)| *step == epoch) else { return Lsn(0) };
