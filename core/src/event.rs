@@ -122,6 +122,13 @@ impl fmt::Display for Frozen {
                      or upgrade the data; then restart the agent",
                 )
             }
+            Frozen::ForeignData(Foreign::Damaged) => {
+                f.write_str(
+                    "pg_control is missing or damaged in a data directory that was whole, and may be the only one with \
+                     some commits: put the file back, or move the directory away to get a copy of the primary's; then \
+                     restart the agent",
+                )
+            }
             Frozen::ForeignData(Foreign::RunsElsewhere) => {
                 f.write_str(
                     "a PostgreSQL that this agent did not start runs on the data directory: stop it; then restart the \

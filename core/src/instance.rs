@@ -63,6 +63,8 @@ pub enum Foreign {
     NotPostgres,
     /// Of another major version than the binaries.
     OtherVersion,
+    /// It was a complete copy once, and nobody can say any more how far it goes: `pg_control` is missing or damaged.
+    Damaged,
     /// A PostgreSQL runs on it that wasn't started by the guard.
     RunsElsewhere,
 }
@@ -153,6 +155,26 @@ impl Op {
     /// Whether the op puts another copy, or none, in the place of the one that is there.
     pub fn replaces(&self) -> bool {
         matches!(self, Op::Initdb | Op::Clone(_) | Op::Rewind(_) | Op::SetAside)
+    }
+
+    /// Whether the op only brings a copy back: nothing depends on when that is.
+    pub fn may_wait(&self) -> bool {
+        match self {
+            Op::Initdb
+            | Op::Clone(_)
+            | Op::Rewind(_)
+            | Op::SetAside
+            | Op::StartStandby
+            | Op::Follow(_)
+            | Op::Settle => true,
+            Op::Look
+            | Op::StartInPlace
+            | Op::CloseSources
+            | Op::Promote
+            | Op::Checkpoint
+            | Op::Stop
+            | Op::Kill => false,
+        }
     }
 
     /// Whether the op lets PostgreSQL acknowledge commits, and so may only begin under a fence armed for its epoch.

@@ -46,10 +46,14 @@ pub struct Node {
     /// The guard died; whatever it watched over must be killed.
     pub(crate) guard_lost: bool,
     pub(crate) instance: Instance,
+    /// What was tried while the instance is unknown.
+    pub(crate) blind: Blind,
     /// The order under way.
     pub(crate) lane: Option<Lane>,
     /// No order to PostgreSQL before this time.
     pub(crate) order_again: Time,
+    /// An order that has failed, and is given again later each time.
+    pub(crate) failing: Option<Failing>,
     pub(crate) role: Role,
     /// The copy that could not be rewound: another try wouldn't do better.
     pub(crate) beyond_rewinding: CopyId,
@@ -73,6 +77,28 @@ pub(crate) struct Asking {
     /// The store's revision known when it was sent; an answer from before it means that the store went back.
     pub floor: Revision,
     pub put: Vec<Record>,
+}
+
+/// What was tried while the instance is unknown, since it last was known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Blind {
+    /// Nothing yet.
+    Untried,
+    /// An order that found nothing out.
+    Looked,
+    /// All of its processes were killed.
+    Killed,
+}
+
+/// An order that failed, perhaps several times.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Failing {
+    pub op: Op,
+    /// The last reign known then: another one may make it possible.
+    pub epoch: Epoch,
+    pub times: u32,
+    /// It isn't given again before.
+    pub until: Time,
 }
 
 /// An order under way.
@@ -121,6 +147,9 @@ pub(crate) const UNORDERED: Nonce = Nonce(0);
 /// More role changes than this for a single input mean a cycle.
 const STEPS_MAX: usize = 16;
 
+/// The pause after an order that failed so often, or more often, in a row is this power of two times the first.
+const PAUSE_DOUBLINGS: u32 = 4;
+
 impl Node {
     /// A node whose agent has just started. `boot` is drawn at random for each life of an agent; `saved` is what was
     /// found beside the data.
@@ -143,8 +172,10 @@ impl Node {
             arm_again: Time(0),
             guard_lost: false,
             instance: Instance::Unknown,
+            blind: Blind::Untried,
             lane: None,
             order_again: Time(0),
+            failing: None,
             role: Role::Starting,
             beyond_rewinding: CopyId(0),
             given_up: None,
@@ -267,6 +298,9 @@ impl Node {
         let known = self.view.reign.as_ref().map_or(Epoch(0), |reign| reign.epoch);
         if let Some(data) = instance.data().filter(|data| data.position.epoch > known) {
             self.doubt_below(data.position.epoch);
+        }
+        if instance != Instance::Unknown {
+            self.blind = Blind::Untried;
         }
         let torn = self.saved.mending && matches!(instance, Instance::Stopped { .. });
         self.instance = if torn { Instance::Incomplete } else { instance };
@@ -444,6 +478,10 @@ impl Node {
     fn performed(&mut self, out: &mut Out, id: OpId, performed: Performed) {
         let Some(lane) = self.lane.take_if(|lane| lane.id == id) else { return };
         self.see_instance(performed.found);
+        if self.instance == Instance::Unknown {
+            let killed = lane.op == Op::Kill && performed.failure.is_none();
+            self.blind = self.blind.max(if killed { Blind::Killed } else { Blind::Looked });
+        }
         match performed.failure {
             None => {
                 if lane.op == Op::Kill {
@@ -452,19 +490,46 @@ impl Node {
                 if self.instance == Instance::Unknown {
                     self.order_again = out.now + self.config.retry_after;
                 }
+                self.failing = self.failing.take().filter(|failing| failing.op != lane.op);
                 self.op_done(out, lane.op);
             }
             Some(why) => {
                 self.order_again = out.now + self.config.retry_after;
+                self.note_failure(out.now, &lane.op);
                 self.op_failed(out, lane.op.clone(), &why);
                 out.tell(Event::Failed { op: lane.op, why });
             }
         }
     }
 
-    /// Gives an order to PostgreSQL, unless one is under way or the last one failed just now.
+    /// What brings a copy back is tried less and less often while it fails. What ends a PostgreSQL, or opens one under a
+    /// lease, never waits longer.
+    fn note_failure(&mut self, now: Time, op: &Op) {
+        if !op.may_wait() {
+            return;
+        }
+        let epoch = self.last_reign();
+        let before = self.failing.take().filter(|failing| failing.op == *op && failing.epoch == epoch);
+        let times = before.map_or(0, |failing| failing.times).min(PAUSE_DOUBLINGS);
+        let until = now + self.config.retry_after.times(1 << times);
+        self.failing = Some(Failing { op: op.clone(), epoch, times: times + 1, until });
+    }
+
+    fn last_reign(&self) -> Epoch {
+        self.view.reign.as_ref().map_or(Epoch(0), |reign| reign.epoch)
+    }
+
+    /// Whether this order would be given now: none is under way, and it hasn't failed just now.
+    pub(crate) fn may_order(&self, now: Time, op: &Op) -> bool {
+        let pauses = |failing: &Failing| {
+            failing.op == *op && failing.epoch == self.last_reign() && now < failing.until
+        };
+        self.lane.is_none() && now >= self.order_again && !self.failing.as_ref().is_some_and(pauses)
+    }
+
+    /// Gives an order to PostgreSQL if it may be given now.
     pub(crate) fn order(&mut self, out: &mut Out, op: Op) {
-        if self.lane.is_none() && out.now >= self.order_again {
+        if self.may_order(out.now, &op) {
             self.send_order(out, op);
         }
     }
@@ -607,6 +672,7 @@ impl Node {
         }
         timer(self.ask_again, Timer::Again);
         timer(self.order_again, Timer::Again);
+        self.failing.iter().for_each(|failing| timer(failing.until, Timer::Again));
         timer(self.arm_again, Timer::Again);
         if let (Some(lease), Some(fence)) = (&self.lease, self.fence()) {
             if lease.sending.is_none() {

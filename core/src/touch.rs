@@ -60,6 +60,7 @@ impl Node {
         self.touch_seen(t);
         t.due(&mut self.ask_again);
         t.due(&mut self.order_again);
+        self.failing.iter_mut().for_each(|failing| t.due(&mut failing.until));
         t.due(&mut self.arm_again);
         if let Some((epoch, until)) = &mut self.armed {
             t.armed(epoch, until);

@@ -83,6 +83,7 @@ pub enum What {
     GuardDies(HostId),
     AgentAndGuardDie(HostId),
     HostDies(HostId),
+    HostDiesDamaged(HostId),
     HostSuspends(HostId),
     HostCutOff(HostId),
     StoreCutOff(HostId),
@@ -191,6 +192,7 @@ fn what() -> impl Strategy<Value = What> {
         3 => host().prop_map(What::GuardDies),
         2 => host().prop_map(What::AgentAndGuardDie),
         4 => host().prop_map(What::HostDies),
+        1 => host().prop_map(What::HostDiesDamaged),
         2 => host().prop_map(What::HostSuspends),
         4 => host().prop_map(What::HostCutOff),
         3 => host().prop_map(What::StoreCutOff),
@@ -223,6 +225,7 @@ impl What {
             What::GuardDies(h) => vec![Fault::GuardDies(h)],
             What::AgentAndGuardDie(h) => vec![Fault::AgentDies(h), Fault::GuardDies(h)],
             What::HostDies(h) => vec![Fault::HostDies(h)],
+            What::HostDiesDamaged(h) => vec![Fault::HostDies(h), Fault::ControlLost(h), Fault::HostStarts(h)],
             What::HostSuspends(h) => vec![Fault::HostSuspends(h)],
             What::HostCutOff(h) => links(h).into_iter().map(|(from, to)| Fault::Cut(from, to)).collect(),
             What::StoreCutOff(h) => {
@@ -266,6 +269,7 @@ impl What {
             }
             What::AgentFreezes(h) | What::AgentFreezesAsking(h) => vec![Fault::AgentThaws(h)],
             What::HostDies(h) => vec![Fault::HostStarts(h)],
+            What::HostDiesDamaged(h) => vec![Fault::ControlPutBack(h)],
             What::HostSuspends(h) => vec![Fault::HostWakes(h)],
             What::HostCutOff(h) => links(h).into_iter().map(|(from, to)| Fault::Heal(from, to)).collect(),
             What::StoreCutOff(h) => {
@@ -301,6 +305,7 @@ impl What {
             What::GuardDies(_) => "guard dies",
             What::AgentAndGuardDie(_) => "agent and guard die",
             What::HostDies(_) => "host dies",
+            What::HostDiesDamaged(_) => "host dies and loses pg_control",
             What::HostSuspends(_) => "host suspends",
             What::HostCutOff(_) => "host cut off",
             What::StoreCutOff(_) => "cut off from the store",
@@ -341,6 +346,7 @@ pub fn alphabet() -> Vec<What> {
             What::GuardDies,
             What::AgentAndGuardDie,
             What::HostDies,
+            What::HostDiesDamaged,
             What::HostSuspends,
             What::HostCutOff,
             What::StoreCutOff,
@@ -410,6 +416,7 @@ impl fmt::Display for What {
             | What::GuardDies(h)
             | What::AgentAndGuardDie(h)
             | What::HostDies(h)
+            | What::HostDiesDamaged(h)
             | What::HostSuspends(h)
             | What::HostCutOff(h)
             | What::StoreCutOff(h)

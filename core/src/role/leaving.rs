@@ -2,7 +2,7 @@
 
 use super::Role;
 use crate::instance::{Instance, Op};
-use crate::node::{Node, Out};
+use crate::node::{Blind, Node, Out};
 use crate::{Event, Name};
 
 /// See the [module](self).
@@ -49,7 +49,8 @@ impl Node {
     pub(super) fn leaving(&mut self, out: &mut Out) -> Option<Role> {
         let down = match self.instance {
             Instance::Stopped { .. } | Instance::Absent | Instance::Incomplete | Instance::Foreign(_) => true,
-            Instance::Unknown | Instance::Standby { .. } | Instance::Primary { .. } => false,
+            Instance::Unknown => self.blind == Blind::Killed && self.lease.is_none(),
+            Instance::Standby { .. } | Instance::Primary { .. } => false,
         };
         if !down {
             if self.lane.is_none() {

@@ -26,7 +26,7 @@ mod vacant;
 
 use crate::event::Frozen;
 use crate::instance::{Instance, Op};
-use crate::node::{Node, Out, Timer, UNORDERED};
+use crate::node::{Blind, Node, Out, Timer, UNORDERED};
 use crate::store::{EpochRecord, Key, Record};
 use crate::{Effect, Event, Name, Time};
 use alloc::vec;
@@ -150,16 +150,26 @@ impl Node {
         match self.instance {
             Instance::Primary { .. } => self.kill(out),
             Instance::Standby { .. } => self.order_instead(out, Op::Stop),
-            Instance::Unknown => self.order(out, Op::Look),
+            Instance::Unknown => match self.blind {
+                Blind::Untried => self.order(out, Op::Look),
+                Blind::Looked => self.kill(out),
+                Blind::Killed => return self.exit(out),
+            },
             Instance::Absent | Instance::Incomplete | Instance::Foreign(_) | Instance::Stopped { .. } => {
-                if self.lane.is_none() {
-                    out.tell(Event::Stopped);
-                    out.push(Effect::Exit);
-                    return Some(Role::Stopped);
-                }
-                self.kill(out);
+                return self.exit(out);
             }
         }
         None
+    }
+
+    /// Exits once nothing is under way any more that could start a process.
+    fn exit(&mut self, out: &mut Out) -> Option<Role> {
+        if self.lane.is_some() {
+            self.kill(out);
+            return None;
+        }
+        out.tell(Event::Stopped);
+        out.push(Effect::Exit);
+        Some(Role::Stopped)
     }
 }

@@ -109,21 +109,22 @@ impl Node {
     /// Brings a copy that has left the elected history back, in the gentlest way there is: by a rewind, as soon as the
     /// primary can be rewound to; else it is moved aside, and the primary's copied anew.
     fn mend(&mut self, out: &mut Out, data: &Data) {
-        if out.now < self.order_again {
-            return;
-        }
         let epoch = self.view.reign.as_ref().map_or(Epoch(0), |reign| reign.epoch);
         let (left, position) = (self.left_elected(), data.position);
         match (self.source(), left.filter(|_| self.may_be_rewound())) {
             (Some(to), Some(left)) => {
-                if self.view.epochs.get(&epoch).is_some_and(|record| record.checkpointed) {
-                    out.tell(Event::Rewinds { to: to.clone(), left, position });
-                    self.order(out, Op::Rewind(to));
+                let op = Op::Rewind(to.clone());
+                let checkpointed = self.view.epochs.get(&epoch).is_some_and(|record| record.checkpointed);
+                if checkpointed && self.may_order(out.now, &op) {
+                    out.tell(Event::Rewinds { to, left, position });
+                    self.order(out, op);
                 }
             }
             (_, _) => {
-                out.tell(Event::NotContained { epoch, position, left });
-                self.order(out, Op::SetAside);
+                if self.may_order(out.now, &Op::SetAside) {
+                    out.tell(Event::NotContained { epoch, position, left });
+                    self.order(out, Op::SetAside);
+                }
             }
         }
     }
@@ -177,9 +178,10 @@ impl Node {
             self.ask_to_put(out, &[crate::store::Key::Reign], vec![Record::Pledge(withdrawn)]);
             return;
         }
-        if self.lane.is_none() && out.now >= self.order_again {
-            out.tell(Event::Follows { source: holder.clone(), epoch: reign.epoch });
-            self.order(out, Op::Follow(holder));
+        let op = Op::Follow(holder.clone());
+        if self.may_order(out.now, &op) {
+            out.tell(Event::Follows { source: holder, epoch: reign.epoch });
+            self.order(out, op);
         }
     }
 

@@ -96,6 +96,72 @@ fn a_failed_order_is_told_and_given_again_after_a_pause() {
     assert_eq!(b.op(), Some(&Op::StartStandby));
 }
 
+/// Fails the order under way, and says after how many milliseconds the same one is given again.
+fn pause_after_failure(b: &mut Host, op: &Op) -> u64 {
+    let failing = b.order();
+    assert_eq!(&failing.order.op, op);
+    b.failed(&failing, Failure::TimedOut);
+    let before = b.now;
+    while b.op().is_none() {
+        let (time, _) = b.node.deadline(b.now).expect("it is given again");
+        b.wake_at(time);
+    }
+    b.now.since(before).0 / 1_000
+}
+
+#[test]
+fn what_fails_again_and_again_is_tried_less_and_less_often() {
+    let copy = Op::Clone("a".into());
+    let mut b = Host::looked(config("b"), saved("b", &[]), reign_of_a(2), Instance::Absent);
+    let pauses: Vec<_> = (0..7).map(|_| pause_after_failure(&mut b, &copy)).collect();
+    assert_eq!(pauses, [100, 200, 400, 800, 1_600, 1_600, 1_600]);
+
+    let failing = b.order();
+    b.failed(&failing, Failure::TimedOut);
+    b.news([Record::Reign(reign(3, "c")), Record::Epoch(epoch_record(3, "c", Some(fork_of(3))))]);
+    b.pass_pause();
+    assert_eq!(pause_after_failure(&mut b, &Op::Clone("c".into())), 100, "another source is another matter");
+}
+
+#[test]
+fn the_same_source_in_another_reign_is_tried_soon() {
+    let copy = Op::Clone("a".into());
+    let mut b = Host::looked(config("b"), saved("b", &[]), reign_of_a(2), Instance::Absent);
+    assert_eq!([100, 200, 400].map(|_| pause_after_failure(&mut b, &copy)), [100, 200, 400]);
+    let failing = b.order();
+    b.failed(&failing, Failure::TimedOut);
+    b.news([Record::Reign(reign(3, "a")), Record::Epoch(epoch_record(3, "a", Some(fork_of(3))))]);
+    b.pass_pause();
+    assert_eq!(pause_after_failure(&mut b, &copy), 100);
+}
+
+#[test]
+fn what_has_succeeded_counts_from_the_beginning() {
+    let mut b = Host::standby();
+    b.sees(stopped(at(2, 200)));
+    assert_eq!(
+        (pause_after_failure(&mut b, &Op::StartStandby), pause_after_failure(&mut b, &Op::StartStandby)),
+        (100, 200)
+    );
+    let start = b.order();
+    b.postgres = in_recovery(at(2, 200));
+    b.done(&start);
+    b.settle();
+    b.sees(stopped(at(2, 200)));
+    assert_eq!(pause_after_failure(&mut b, &Op::StartStandby), 100);
+}
+
+#[test]
+fn nobody_waits_longer_to_end_or_to_promote_what_failed_before() {
+    let waits = |op: Op| op.may_wait();
+    let (a, ends) =
+        (|| "a".into(), [Op::Look, Op::CloseSources, Op::Promote, Op::StartInPlace, Op::Stop, Op::Kill]);
+    assert!(!ends.into_iter().any(waits) && !waits(Op::Checkpoint));
+    let brings_back =
+        [Op::Initdb, Op::Clone(a()), Op::Rewind(a()), Op::SetAside, Op::StartStandby, Op::Follow(a())];
+    assert!(brings_back.into_iter().all(waits) && waits(Op::Settle));
+}
+
 #[test]
 fn a_kill_takes_the_place_of_what_is_under_way_and_is_not_given_twice() {
     let mut a = Host::primary();

@@ -246,3 +246,54 @@ fn a_primary_that_dies_while_its_agent_is_to_stop_is_not_started_again() {
     );
     assert!(a.exited);
 }
+
+/// Asks to end a standby that can't be looked at any more.
+fn blind() -> Host {
+    let mut b = Host::standby();
+    b.sees(Instance::Unknown);
+    b.command(Command::Shutdown);
+    b
+}
+
+#[test]
+fn who_can_not_be_looked_at_is_killed_before_the_agent_exits() {
+    let mut b = blind();
+    let look = b.order();
+    assert_eq!(look.order.op, Op::Look);
+    b.postgres = Instance::Unknown;
+    b.done(&look);
+    assert!(!b.exited);
+    b.pass_pause();
+    let kill = b.order();
+    assert_eq!(kill.order.op, Op::Kill, "that was tried once");
+    b.failed(&kill, Failure::TimedOut);
+    b.pass_pause();
+    assert!(!b.exited, "something may be left");
+    let kill = b.order();
+    b.done(&kill);
+    assert!(b.exited, "nothing is left, whatever it was");
+}
+
+#[test]
+fn a_look_that_succeeds_lets_it_stop_in_order() {
+    let mut b = blind();
+    let look = b.order();
+    b.postgres = in_recovery(at(2, 200));
+    b.done(&look);
+    assert_eq!(b.op(), Some(&Op::Stop));
+}
+
+#[test]
+fn a_holder_that_lost_its_lease_and_sees_nothing_is_down_once_all_was_killed() {
+    let mut a = Host::primary();
+    a.news([Record::Reign(reign(3, "b"))]);
+    let kill = a.order();
+    assert_eq!(kill.order.op, Op::Kill);
+    a.postgres = Instance::Unknown;
+    a.failed(&kill, Failure::TimedOut);
+    assert_eq!(a.role(), "leaving");
+    a.pass_pause();
+    let kill = a.order();
+    a.done(&kill);
+    assert_eq!(a.role(), "standby");
+}

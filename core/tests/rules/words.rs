@@ -90,6 +90,7 @@ fn a_node_that_can_not_go_on_says_what_a_person_has_to_look_at() {
         Frozen::StoreWentBack { seen: Epoch(3), found: Epoch(1) },
         Frozen::OtherSystem { ours: SystemId(1), clusters: SystemId(2) },
         Frozen::ForeignData(Foreign::NotPostgres),
+        Frozen::ForeignData(Foreign::Damaged),
         Frozen::ForeignData(Foreign::OtherVersion),
         Frozen::ForeignData(Foreign::RunsElsewhere),
         Frozen::ForeignCluster,

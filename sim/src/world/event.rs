@@ -110,6 +110,10 @@ pub enum Fault {
     WatchBreaks(HostId),
     /// The mirrored leader key is deleted by a person, or its lease expires, or the store revokes a live one.
     LeaderKeyGone,
+    /// The `pg_control` of a stopped instance is lost.
+    ControlLost(HostId),
+    /// A person puts it back, and restarts the agent.
+    ControlPutBack(HostId),
     /// All keys are deleted.
     StoreWiped,
     /// Somebody makes a backup of the store.
@@ -193,6 +197,8 @@ impl fmt::Display for Fault {
             Fault::StoreUp => f.write_str("the store is up again"),
             Fault::WatchBreaks(host) => write!(f, "the watch of {} breaks", name(*host)),
             Fault::LeaderKeyGone => f.write_str("the leader key is gone"),
+            Fault::ControlLost(host) => write!(f, "the pg_control of {} is lost", name(*host)),
+            Fault::ControlPutBack(host) => write!(f, "a person puts back the pg_control of {}", name(*host)),
             Fault::StoreWiped => f.write_str("all keys of the store are deleted"),
             Fault::StoreBackedUp => f.write_str("somebody makes a backup of the store"),
             Fault::StoreRestored => f.write_str("the store is restored from its last backup"),

@@ -31,6 +31,8 @@ impl World {
             Fault::StoreUp => self.store_up(trail),
             Fault::WatchBreaks(host) => self.watch_breaks(host, trail) && self.fall_silent(host),
             Fault::LeaderKeyGone => self.leader_key_gone(trail),
+            Fault::ControlLost(host) => self.control_lost(host, trail),
+            Fault::ControlPutBack(host) => self.control_put_back(host, trail),
             Fault::StoreWiped => self.store_wiped(trail),
             Fault::StoreBackedUp => self.store_backed_up(),
             Fault::StoreRestored => self.store_restored(trail),
@@ -46,6 +48,27 @@ impl World {
         }
         self.host(host).agent = Agent::Down;
         self.forget(host);
+        true
+    }
+
+    fn control_lost(&mut self, host: HostId, trail: &mut Trail) -> bool {
+        let one = self.host(host);
+        let stopped = one.postgres.process == Process::Down && one.order.is_none();
+        let Some(data) = one.postgres.data.as_mut().filter(|data| stopped && !data.torn) else {
+            return false;
+        };
+        data.damaged = true;
+        trail.possible.push(Event::Look(host));
+        true
+    }
+
+    fn control_put_back(&mut self, host: HostId, trail: &mut Trail) -> bool {
+        let data = self.host(host).postgres.data.as_mut();
+        if !data.is_some_and(|data| std::mem::take(&mut data.damaged)) {
+            return false;
+        }
+        self.agent_dies(host);
+        self.agent_starts(host, trail);
         true
     }
 

@@ -4,7 +4,7 @@ use super::event::{Event, HostId, Site};
 use super::host::{Cargo, Warden};
 use super::postgres::{Data, Process, Timeline};
 use super::{Trail, World};
-use primacy_core::instance::{self, Failure, Found, Instance, Op, Order, Performed, Saved};
+use primacy_core::instance::{self, Failure, Foreign, Found, Instance, Op, Order, Performed, Saved};
 use primacy_core::{Epoch, Input, Lsn, OpId, Position};
 use std::collections::BTreeMap;
 
@@ -220,7 +220,8 @@ impl World {
     fn start_standby(&mut self, host: HostId, trail: &mut Trail) -> Result<(), Failure> {
         let replays = !self.setup.instant;
         let one = self.host(host);
-        if one.postgres.data.is_none() || one.postgres.process != Process::Down || one.postgres.orphans {
+        let fit = one.postgres.data.as_ref().is_some_and(|data| !data.damaged);
+        if !fit || one.postgres.process != Process::Down || one.postgres.orphans {
             return Err(Failure::TimedOut);
         }
         one.guard = Warden::Idle;
@@ -347,6 +348,7 @@ impl World {
         let Some(data) = &postgres.data else { return Instance::Absent };
         let shown = instance::Data { system: data.system, position: data.position(), forks: data.forks() };
         match postgres.process {
+            Process::Down if data.damaged => Instance::Foreign(Foreign::Damaged),
             Process::Down => Instance::Stopped { data: shown, clean: data.clean, signal: data.signal },
             Process::Recovery(source) => {
                 let named =

@@ -50,6 +50,8 @@ pub struct Data {
     pub checkpoint: Epoch,
     /// WAL before this is gone.
     pub kept_from: Lsn,
+    /// Its `pg_control` is missing.
+    pub damaged: bool,
     /// It has pages of two histories, and can't be recovered: what an interrupted or misled rewind leaves.
     pub torn: bool,
 }
@@ -77,6 +79,7 @@ impl Data {
             signal: false,
             checkpoint: Epoch(1),
             kept_from: Lsn(0),
+            damaged: false,
             torn: false,
         }
     }
