@@ -345,6 +345,13 @@ impl Local {
                     primacy_postgres::Foreign::OtherVersion => Foreign::OtherVersion,
                 })
             }
+            // Copies are made beside their place: what lies here with its description was whole.
+            AtRest::Incomplete(why) if self.postgres.identity().is_some() => {
+                if is_news {
+                    tracing::error!(%path, why, "the data directory is damaged");
+                }
+                Instance::Foreign(Foreign::Damaged)
+            }
             AtRest::Incomplete(why) => {
                 tracing::warn!(%path, why, "the data directory is incomplete");
                 Instance::Incomplete
