@@ -13,7 +13,7 @@ use crate::store::mirror::{Mirror, Published, SharedLease};
 use crate::store::records::Paths;
 use crate::store::{EtcdStore, TRY};
 use crate::{patroni, place, telemetry};
-use anyhow::{Context, bail};
+use anyhow::Context;
 use primacy_core::{Boot, Command, Node};
 use std::path::Path;
 use std::sync::Arc;
@@ -55,11 +55,7 @@ async fn run(mut settings: Settings) -> anyhow::Result<()> {
     let terminated = signal(SignalKind::terminate()).context("handle SIGTERM")?;
     let interrupted = signal(SignalKind::interrupt()).context("handle SIGINT")?;
     let _reload = signal(SignalKind::hangup()).context("handle SIGHUP")?;
-    if rustix::process::geteuid().is_root() {
-        bail!(
-            "refuses to run as root, as PostgreSQL does: start it as the user that owns the data directory"
-        );
-    }
+    place::check_user()?;
     if !settings.ignored.is_empty() {
         tracing::warn!(
             keys = settings.ignored.join(", "),
@@ -67,6 +63,7 @@ async fn run(mut settings: Settings) -> anyhow::Result<()> {
         );
     }
     settings.postgres.data_dir = place::resolve(&settings.postgres.data_dir)?;
+    place::check_owner(&settings.postgres.data_dir)?;
     let run_dir = place::run_dir(&settings.postgres.data_dir)?;
     let _lock = place::lock(&run_dir)?;
     place::check_socket(&run_dir, settings.postgres.port)?;
@@ -126,7 +123,8 @@ async fn run(mut settings: Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn draw() -> anyhow::Result<u64> {
+/// A number that nobody can guess, and not 0.
+pub fn draw() -> anyhow::Result<u64> {
     let mut bytes = [0; 8];
     let mut filled = 0;
     while filled < bytes.len() {

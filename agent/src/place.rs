@@ -1,10 +1,11 @@
 //! Where an instance lives, made sure of before anything is started there.
 
 use anyhow::{Context, bail};
-use rustix::fs::{AtFlags, CWD, FlockOperation, StatxAttributes, StatxFlags, flock, statx};
+use rustix::fs::{Access, AtFlags, CWD, FlockOperation, StatxAttributes, StatxFlags, access, flock, statx};
+use rustix::process::geteuid;
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::ErrorKind;
-use std::os::unix::fs::DirBuilderExt;
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 /// The one name of a data directory, however it is written: through links, with a slash at its end. What is derived
@@ -38,6 +39,47 @@ pub fn resolve(data_dir: &Path) -> anyhow::Result<PathBuf> {
 fn is_mount_point(path: &Path) -> bool {
     let seen = statx(CWD, path, AtFlags::empty(), StatxFlags::TYPE);
     seen.is_ok_and(|seen| seen.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+}
+
+/// PostgreSQL doesn't run as root, and what root would leave behind couldn't be touched by whoever runs it.
+pub fn check_user() -> anyhow::Result<()> {
+    if geteuid().is_root() {
+        bail!(
+            "refuses to run as root, as PostgreSQL does: start it as the user that owns the data directory"
+        );
+    }
+    Ok(())
+}
+
+/// PostgreSQL starts on a data directory of its own user only, which others can't write; and a copy can be moved aside
+/// only if the folder above it can be written.
+pub fn check_owner(data_dir: &Path) -> anyhow::Result<()> {
+    let (shown, user) = (data_dir.display(), geteuid().as_raw());
+    if let Ok(found) = data_dir.metadata() {
+        if found.uid() != user {
+            bail!(
+                "postgresql.data_dir: {shown} belongs to user {}, and the agent runs as user {user}: run it as the \
+                 owner, or give it away with: chown -R {user} {shown}",
+                found.uid()
+            );
+        }
+        // As PostgreSQL has it: the group may read, others may nothing.
+        if found.mode() & 0o027 != 0 && data_dir.join("PG_VERSION").exists() {
+            bail!(
+                "postgresql.data_dir: {shown} has mode {:04o}, and PostgreSQL takes 0700 or 0750: chmod 0700 {shown}",
+                found.mode() & 0o7777
+            );
+        }
+    }
+    let above = data_dir.parent().unwrap_or(data_dir);
+    if access(above, Access::WRITE_OK | Access::EXEC_OK).is_err() {
+        bail!(
+            "postgresql.data_dir: user {user} can't write {}, where copies are made and moved aside: chown {user} {}",
+            above.display(),
+            above.display()
+        );
+    }
+    Ok(())
 }
 
 /// The folder for sockets, locks and the journal: beside the data directory, so that there is one for each.
@@ -92,23 +134,64 @@ fn make(dir: &Path) -> anyhow::Result<()> {
 pub fn lock(run_dir: &Path) -> anyhow::Result<File> {
     let path = run_dir.join("agent.lock");
     let open = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
-    let file = open.with_context(|| format!("open {}", path.display()))?;
+    let mut file = open.with_context(|| format!("open {}", path.display()))?;
     if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-        bail!("another agent runs on this data directory: it holds {}", path.display());
+        let holder = std::fs::read_to_string(&path).unwrap_or_default();
+        bail!(
+            "another agent, or a command, is at work on this data directory: process {} holds {}",
+            holder.trim(),
+            path.display()
+        );
     }
+    // For whoever finds it locked; nothing depends on it.
+    let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
     Ok(file)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::symlink;
+    use std::os::unix::fs::{PermissionsExt, symlink};
 
     fn scratch(name: &str) -> PathBuf {
         let dir = std::env::temp_dir().join(format!("primacy-place-{}-{name}", std::process::id()));
         std::fs::create_dir_all(dir.join("real")).expect("a scratch folder");
         symlink("real", dir.join("link")).expect("a link");
         dir.canonicalize().expect("its one name")
+    }
+
+    #[test]
+    fn what_postgresql_would_refuse_is_named_with_its_remedy() {
+        let dir = scratch("owner");
+        let data = dir.join("real");
+        let mode = |mode| std::fs::set_permissions(&data, PermissionsExt::from_mode(mode)).expect("a mode");
+        mode(0o755);
+        check_owner(&data).expect("an empty folder is replaced");
+        std::fs::write(data.join("PG_VERSION"), "15\n").expect("a file");
+        let refused = |path: &Path| format!("{:#}", check_owner(path).expect_err("a refusal"));
+        assert!(
+            refused(&data).contains("mode 0755") && refused(&data).contains("chmod 0700"),
+            "{}",
+            refused(&data)
+        );
+        for fit in [0o700, 0o750] {
+            mode(fit);
+            check_owner(&data).expect("as PostgreSQL wants it");
+        }
+        if !geteuid().is_root() {
+            assert!(refused(Path::new("/proc/1")).contains("chown -R"), "{}", refused(Path::new("/proc/1")));
+            assert!(refused(Path::new("/new")).contains("can't write /"), "{}", refused(Path::new("/new")));
+        }
+    }
+
+    #[test]
+    fn who_holds_a_data_directory_is_named() {
+        let dir = scratch("holder");
+        let held = lock(&dir).expect("it is free");
+        let refused = format!("{:#}", lock(&dir).expect_err("it is held"));
+        assert!(refused.contains(&format!("process {} holds", std::process::id())), "{refused}");
+        drop(held);
+        lock(&dir).expect("it is free again");
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod failover;
 mod history;
 mod http;
 mod list;
+mod rebuild;
 mod reinit;
 mod switchover;
 
@@ -59,6 +60,8 @@ pub enum Command {
     Failover(FailoverArgs),
     /// Let a member give up its data, which is kept aside, and take a new copy of the primary's
     Reinit(ReinitArgs),
+    /// Make the store anew from this member's copy, when it was wiped or restored from an old backup
+    RebuildStore(RebuildArgs),
     /// Print the version
     Version,
 }
@@ -155,6 +158,16 @@ pub struct ReinitArgs {
     wait: bool,
 }
 
+/// A store to be made anew.
+#[derive(Debug, Args)]
+pub struct RebuildArgs {
+    #[command(flatten)]
+    cluster: Cluster,
+    /// Don't ask: all agents are stopped, and what only other members have may be lost
+    #[arg(long)]
+    accept_loss: bool,
+}
+
 /// The exit codes in the module's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Code {
@@ -220,6 +233,7 @@ pub async fn run(command: Command) -> Code {
         Command::Switchover(args) => switchover::run(&args).await,
         Command::Failover(args) => failover::run(&args).await,
         Command::Reinit(args) => reinit::run(&args).await,
+        Command::RebuildStore(args) => rebuild::run(&args).await,
     };
     match result {
         Ok(()) => Code::Done,
@@ -244,21 +258,30 @@ struct Found {
     view: View,
 }
 
+fn client(settings: &Settings) -> Result<Client, Failure> {
+    let config = Config { try_timeout: TRY, ..Config::new(settings.etcd.clone()) };
+    Client::new(config).map_err(|error| Failure(Code::NotDone, error.to_string()))
+}
+
 /// Reads everything of a cluster. One of which there is nothing at all has most likely another name.
 async fn find(settings: &Settings) -> Result<Found, Failure> {
-    let config = Config { try_timeout: TRY, ..Config::new(settings.etcd.clone()) };
-    let client = Client::new(config).map_err(|error| Failure(Code::NotDone, error.to_string()))?;
+    let (found, entries) = store(settings).await?;
+    if entries.is_empty() {
+        let (scope, prefix) = (&settings.scope, &settings.prefix);
+        let why = format!("no cluster {scope:?} is in the store: nothing is below {prefix}");
+        return Err(Failure(Code::NotDone, why));
+    }
+    Ok(found)
+}
+
+/// Reads everything that is below a cluster's prefix, be it nothing; also the revision of each key.
+async fn store(settings: &Settings) -> Result<(Found, Vec<(Vec<u8>, i64)>), Failure> {
     let paths = Paths { prefix: settings.prefix.clone() };
     let deadline = Instant::now() + Duration::from_secs(3);
-    let range = client
+    let range = client(settings)?
         .read(Keys::prefix(paths.prefix.clone()), deadline)
         .await
         .map_err(|error| Failure(Code::Unreachable, error.to_string()))?;
-    if range.entries.is_empty() {
-        let why =
-            format!("no cluster {:?} is in the store: nothing is below {}", settings.scope, paths.prefix);
-        return Err(Failure(Code::NotDone, why));
-    }
     let directory = Directory::default();
     see_all(&paths, &directory, &range.entries);
     let beat = range.entries.iter().find(|entry| paths.meaning(&entry.key) == Meaning::Record(Key::Beat));
@@ -268,7 +291,8 @@ async fn find(settings: &Settings) -> Result<Found, Failure> {
     };
     let contents = directory.look().clone();
     let view = view(&paths, &range.entries, range.header.revision, &Told::default()).unwrap_or_default();
-    Ok(Found { contents, end, view })
+    let keys = range.entries.iter().map(|entry| (entry.key.clone(), entry.mod_revision)).collect();
+    Ok((Found { contents, end, view }, keys))
 }
 
 #[cfg(test)]

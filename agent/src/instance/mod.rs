@@ -11,6 +11,7 @@ mod guard;
 pub mod losses;
 mod mend;
 pub mod progress;
+pub mod resting;
 mod saved;
 mod volume;
 
