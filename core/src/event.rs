@@ -101,7 +101,7 @@ impl fmt::Display for Frozen {
             Frozen::StoreWentBack { seen, found } => write!(
                 f,
                 "the store knows of epoch {found} at most, but epoch {seen} has been: it was wiped or restored from an \
-                 old backup"
+                 old backup; stop all agents, run primacy rebuild-store where the data goes furthest, and start them"
             ),
             Frozen::OtherSystem { ours, clusters } => {
                 write!(

@@ -99,11 +99,14 @@ fn a_node_that_can_not_go_on_says_what_a_person_has_to_look_at() {
     assert_eq!(
         lines(reasons),
         [
-            "the store knows of epoch 1 at most, but epoch 3 has been: it was wiped or restored from an old backup",
+            "the store knows of epoch 1 at most, but epoch 3 has been: it was wiped or restored from an old backup; \
+             stop all agents, run primacy rebuild-store where the data goes furthest, and start them",
             "the data directory belongs to system 1, the cluster is system 2: correct scope or postgresql.data_dir, or \
              move the directory away to get a copy of the cluster's; then restart the agent",
             "the data directory holds something that isn't a PostgreSQL cluster: move it away, or correct \
              postgresql.data_dir; then restart the agent",
+            "pg_control is missing or damaged in a data directory that was whole, and may be the only one with some \
+             commits: put the file back, or move the directory away to get a copy of the primary's; then restart the agent",
             "the data directory was made by another major version of PostgreSQL: correct postgresql.bin_dir, or upgrade \
              the data; then restart the agent",
             "a PostgreSQL that this agent did not start runs on the data directory: stop it; then restart the agent",

@@ -90,6 +90,13 @@ pub const ALL: &[Fault] = &[
     fault("A3", "600 ms of round trip between etcd's members for 20 s", LOSES, store_slow),
     fault("A4", "primary's host down 1.5 s, up 1.5 s, five times", LOSES, flapping),
     // Without promises of the others, a holder that can't renew has to give up in time, and begins anew.
+    fault(
+        "store-wiped",
+        "all keys of the store deleted; made anew from the primary's copy",
+        MOVES,
+        store_wiped,
+    )
+    .by(Way::Stream),
     fault("A6", "all of etcd down for 20 s", MOVES, store_down),
 ];
 
@@ -306,6 +313,28 @@ fn store_down(scene: &mut Scene) -> Result<()> {
     scene.expect_silence_after(down.plus(scene.lease()?));
     for host in NODES {
         scene.start(host, Service::Etcd)?;
+    }
+    Ok(())
+}
+
+/// Every agent says that a person is needed; and this is what the handbook tells that person to do.
+fn store_wiped(scene: &mut Scene) -> Result<()> {
+    let primary = scene.primary()?;
+    let at = Moment::now();
+    scene.store()?.forget("/")?;
+    scene.mark(at, "all keys of the store deleted");
+    scene.pass(3);
+    scene.expect_silence_after(at.plus(scene.lease()?));
+    for host in NODES {
+        scene.keep(host, Service::Agent, false)?;
+        scene.signal(host, &[Target::Agent], Signal::Terminate)?;
+    }
+    for host in NODES {
+        scene.wait_for_the_end_of_agent(host)?;
+    }
+    scene.command(primary, &["rebuild-store", "--accept-loss"])?;
+    for host in NODES {
+        scene.start(host, Service::Agent)?;
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! What a fault's story may do, and what it leaves behind for the judgement.
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -12,6 +13,7 @@ use crate::host::Service;
 use crate::keeper::protocol::{Request, Signal, Target};
 use crate::lab::Lab;
 use crate::network::{CLIENT, Host, NODES, Rule};
+use crate::place;
 use crate::time::Moment;
 
 /// The ports of the store: for clients and between members.
@@ -154,6 +156,14 @@ impl Scene<'_> {
     pub fn shut_down(&mut self, host: Host) -> Result<()> {
         let at = self.lab.shut_down(host)?;
         self.mark(at, format!("all processes of {host} asked to end"));
+        self.wait_for_the_end_of_agent(host)?;
+        self.lab.ask(Request::Power(host, false))?;
+        self.mark(Moment::now(), format!("{host} is down"));
+        Ok(())
+    }
+
+    /// Waits until a host's agent has ended, as it was asked to.
+    pub fn wait_for_the_end_of_agent(&mut self, host: Host) -> Result<()> {
         let end = Instant::now() + STOP_WITHIN;
         let runs = |host| -> Result<bool> {
             let status = self.lab.status()?;
@@ -167,8 +177,27 @@ impl Scene<'_> {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        self.lab.ask(Request::Power(host, false))?;
-        self.mark(Moment::now(), format!("{host} is down"));
+        Ok(())
+    }
+
+    /// Runs a command of the agent's program on a host, as its owner would, and notes what it says.
+    pub fn command(&mut self, host: Host, words: &[&str]) -> Result<()> {
+        let directory = place::of_lab(&self.lab.name);
+        let output = Command::new("nsenter")
+            .arg(format!("--net={}", self.lab.namespace(host)?.display()))
+            .args(["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups"])
+            .arg(directory.join("bin/primacy"))
+            .args(words)
+            .arg("--config-file")
+            .arg(directory.join(host.to_string()).join("agent.yml"))
+            .output()
+            .context("run nsenter")?;
+        let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        let said = said.trim();
+        self.mark(Moment::now(), format!("primacy {} on {host}: {said}", words.join(" ")));
+        if !output.status.success() {
+            bail!("primacy {} on {host}: {said}", words.join(" "));
+        }
         Ok(())
     }
 

@@ -76,15 +76,23 @@ impl Store {
         if now != to { bail!("etcd is led by {now}, not {to}") } else { Ok(()) }
     }
 
-    /// All keys that begin so, with their values, as text.
-    pub fn values(&self, prefix: &str) -> Result<Vec<(String, String)>> {
+    /// Deletes all keys that begin so.
+    pub fn forget(&self, prefix: &str) -> Result<()> {
+        let answer = self.of_range("/v3/kv/deleterange", prefix)?;
+        if answer.code != 200 { bail!("etcd doesn't delete {prefix}: {}", answer.text) } else { Ok(()) }
+    }
+
+    fn of_range(&self, path: &str, prefix: &str) -> Result<http::Answer> {
         let mut after = prefix.as_bytes().to_vec();
         // The first key after all of them: these prefixes don't end in the highest byte there is.
         *after.last_mut().context("a prefix")? += 1;
         let body = json!({ "key": base64::encode(prefix.as_bytes()), "range_end": base64::encode(&after) });
-        let within = Duration::from_secs(5);
-        let ask = http::ask(NODES[0], PORT, "/v3/kv/range", Some(&body), within);
-        let answer = self.block_on(ask)??;
+        self.block_on(http::ask(NODES[0], PORT, path, Some(&body), Duration::from_secs(5)))?
+    }
+
+    /// All keys that begin so, with their values, as text.
+    pub fn values(&self, prefix: &str) -> Result<Vec<(String, String)>> {
+        let answer = self.of_range("/v3/kv/range", prefix)?;
         let found = answer.body["kvs"].as_array().cloned().unwrap_or_default();
         let text = |value: &serde_json::Value| -> Option<String> {
             String::from_utf8(base64::decode(value.as_str()?)?).ok()
