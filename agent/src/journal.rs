@@ -28,7 +28,7 @@ impl Journal {
         let start = json!({
             "me": config.me, "ttl": config.ttl, "drift": config.drift, "stop_budget": config.stop_budget,
             "beat_every": config.beat_every, "store_patience": config.store_patience,
-            "retry_after": config.retry_after, "demote_lead": config.demote_lead,
+            "retry_after": config.retry_after, "retry_longest": config.retry_longest, "demote_lead": config.demote_lead,
             "election_window": config.election_window, "handover_patience": config.handover_patience,
             "instance_patience": config.instance_patience, "clone_patience": config.clone_patience,
             "restarts_max": config.restarts_max, "lag_bytes_max": config.lag_bytes_max, "rewind": config.rewind,

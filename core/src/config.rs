@@ -23,6 +23,8 @@ pub struct Config {
     pub store_patience: Span,
     /// The pause before a failed store request or PostgreSQL order is tried again.
     pub retry_after: Span,
+    /// What only brings a copy back is tried again after twice the pause before, up to this one.
+    pub retry_longest: Span,
     /// How long before the fence an asynchronous primary begins an orderly stop.
     pub demote_lead: Span,
     /// How long a candidate waits for the positions of others that may stand.
@@ -79,6 +81,7 @@ impl Config {
             beat_every: Span(ttl.0 / 4),
             store_patience: Span::millis(400),
             retry_after: Span::millis(100),
+            retry_longest: Span::millis(1_600),
             demote_lead: Span::secs(1),
             election_window: Span::millis(400),
             handover_patience: Span::secs(1),

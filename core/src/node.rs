@@ -96,7 +96,8 @@ pub(crate) struct Failing {
     pub op: Op,
     /// The last reign known then: another one may make it possible.
     pub epoch: Epoch,
-    pub times: u32,
+    /// How long the pause is.
+    pub pause: Span,
     /// It isn't given again before.
     pub until: Time,
 }
@@ -146,9 +147,6 @@ pub(crate) const UNORDERED: Nonce = Nonce(0);
 
 /// More role changes than this for a single input mean a cycle.
 const STEPS_MAX: usize = 16;
-
-/// The pause after an order that failed so often, or more often, in a row is this power of two times the first.
-const PAUSE_DOUBLINGS: u32 = 4;
 
 impl Node {
     /// A node whose agent has just started. `boot` is drawn at random for each life of an agent; `saved` is what was
@@ -505,14 +503,14 @@ impl Node {
     /// What brings a copy back is tried less and less often while it fails. What ends a PostgreSQL, or opens one under a
     /// lease, never waits longer.
     fn note_failure(&mut self, now: Time, op: &Op) {
-        if !op.may_wait() {
+        if !op.may_wait() || self.config.retry_longest <= self.config.retry_after {
             return;
         }
         let epoch = self.last_reign();
         let before = self.failing.take().filter(|failing| failing.op == *op && failing.epoch == epoch);
-        let times = before.map_or(0, |failing| failing.times).min(PAUSE_DOUBLINGS);
-        let until = now + self.config.retry_after.times(1 << times);
-        self.failing = Some(Failing { op: op.clone(), epoch, times: times + 1, until });
+        let pause = before.map_or(self.config.retry_after, |failing| failing.pause.times(2));
+        let pause = pause.min(self.config.retry_longest);
+        self.failing = Some(Failing { op: op.clone(), epoch, pause, until: now + pause });
     }
 
     fn last_reign(&self) -> Epoch {

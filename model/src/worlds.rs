@@ -395,6 +395,7 @@ fn ticks(me: &str) -> Config {
         beat_every: tick,
         store_patience: tick,
         retry_after: tick,
+        retry_longest: tick,
         demote_lead: Span::ZERO,
         election_window: tick,
         handover_patience: tick,
