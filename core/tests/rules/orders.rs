@@ -152,6 +152,25 @@ fn what_has_succeeded_counts_from_the_beginning() {
 }
 
 #[test]
+fn another_order_that_succeeds_in_between_mends_nothing() {
+    let copy = Op::Clone("a".into());
+    let mut b = Host::looked(config("b"), saved("b", &[]), reign_of_a(2), Instance::Absent);
+    assert_eq!(pause_after_failure(&mut b, &copy), 100);
+    let failing = b.order();
+    b.postgres = Instance::Incomplete;
+    b.failed(&failing, Failure::TimedOut);
+    let before = b.now;
+    b.pass_pause();
+    let aside = b.order();
+    assert_eq!(aside.order.op, Op::SetAside);
+    b.postgres = Instance::Absent;
+    b.done(&aside);
+    assert_eq!(b.op(), None);
+    b.wake_at(before + ms(200));
+    assert_eq!(b.op(), Some(&copy));
+}
+
+#[test]
 fn nobody_waits_longer_to_end_or_to_promote_what_failed_before() {
     let waits = |op: Op| op.may_wait();
     let (a, ends) =

@@ -297,3 +297,37 @@ fn a_holder_that_lost_its_lease_and_sees_nothing_is_down_once_all_was_killed() {
     a.done(&kill);
     assert_eq!(a.role(), "standby");
 }
+
+#[test]
+fn what_was_tried_before_it_was_seen_again_does_not_count() {
+    let mut b = blind();
+    let look = b.order();
+    b.postgres = Instance::Unknown;
+    b.done(&look);
+    b.pass_pause();
+    let kill = b.order();
+    b.postgres = in_recovery(at(2, 200));
+    b.failed(&kill, Failure::TimedOut);
+    b.pass_pause();
+    let stop = b.order();
+    assert_eq!(stop.order.op, Op::Stop);
+    b.postgres = Instance::Unknown;
+    b.failed(&stop, Failure::TimedOut);
+    assert!(!b.exited);
+    b.pass_pause();
+    assert_eq!(b.op(), Some(&Op::Kill), "the failed stop has found nothing out");
+}
+
+#[test]
+fn what_was_killed_and_is_out_of_sight_since_is_gone() {
+    let mut b = Host::standby();
+    b.sees(Instance::Unknown);
+    b.input(primacy_core::Input::Guard(primacy_core::Guard::Lost));
+    let kill = b.order();
+    assert_eq!(kill.order.op, Op::Kill);
+    b.postgres = Instance::Unknown;
+    b.done(&kill);
+    b.sees(Instance::Unknown);
+    b.command(Command::Shutdown);
+    assert!(b.exited);
+}
