@@ -66,6 +66,11 @@ fn without_positions(mut member: Member) -> Member {
     member
 }
 
+/// Where another agent of this name is, if what is seen was written by one.
+fn namesake(own: &Member, seen: Option<&Member>) -> Option<String> {
+    seen?.api_address().filter(|address| Some(address) != own.api_address().as_ref())
+}
+
 /// Keeps the mirrored keys of one member right.
 pub struct Mirror {
     /// The store.
@@ -92,11 +97,14 @@ struct Written {
 impl Mirror {
     /// Runs until the sender of `wanted` is gone.
     pub async fn run(self, mut wanted: watch::Receiver<Published>) {
-        let (mut written, mut noted) = (None, Notes::new());
+        let (mut written, mut noted, mut told) = (None, Notes::new(), None);
         let mut renewed = Instant::now();
         loop {
             let every = self.ttl / 2;
             let now_wanted = wanted.borrow_and_update().clone();
+            if written.is_some() {
+                self.notice_namesake(&now_wanted.member, &mut told);
+            }
             let done = match self.step(&now_wanted, &mut written, &mut renewed).await {
                 Ok(()) => self.put_notes(&now_wanted.notes, &mut noted).await,
                 failed => failed,
@@ -120,6 +128,20 @@ impl Mirror {
                     return self.last_words(&last).await;
                 }
             }
+        }
+    }
+
+    /// Two agents under one name take turns writing what is to be seen of them. Nothing is done about it here: a lease is
+    /// held by one life of one agent.
+    fn notice_namesake(&self, own: &Member, told: &mut Option<String>) {
+        let other = namesake(own, self.directory.look().members.get(self.me.as_str()));
+        if let Some(other) = other.filter(|other| told.as_ref() != Some(other)) {
+            tracing::error!(
+                name = %self.me,
+                "another agent, at {other}, runs under this member's name: stop the one that doesn't belong here, or give \
+                 it a name and a data directory of its own"
+            );
+            *told = Some(other);
         }
     }
 
@@ -218,6 +240,16 @@ fn pending_position(wanted: &Published, written: Option<&Written>) -> bool {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_namesake_is_known_by_its_address() {
+        let at = |url: &str| serde_json::from_value::<Member>(json!({"api_url": url})).expect("a member");
+        let (own, other) = (at("http://10.0.0.1:8008/patroni"), at("http://10.0.0.9:8008/patroni"));
+        assert_eq!(namesake(&own, Some(&other)).as_deref(), Some("10.0.0.9:8008"));
+        assert_eq!(namesake(&own, Some(&own)), None);
+        assert_eq!(namesake(&own, None), None);
+        assert_eq!(namesake(&own, Some(&Member::default())), None, "nobody can say where that is");
+    }
 
     #[test]
     fn only_what_changes_all_the_time_can_wait() {
