@@ -115,7 +115,7 @@ pub fn counts(counts: &Counts) -> String {
 }
 
 /// What a sweep of so many seeds must have reached, or it says nothing: (count, per thousand seeds).
-pub const FLOORS: [(&str, u64); 18] = [
+pub const FLOORS: [(&str, u64); 21] = [
     ("takeover", 2_500),
     ("led", 2_500),
     ("lapse seen", 1_500),
@@ -132,6 +132,9 @@ pub const FLOORS: [(&str, u64); 18] = [
     ("rewound", 250),
     ("rewind failed", 150),
     ("moved aside", 60),
+    ("WAL gone", 30),
+    ("new copy wanted", 20),
+    ("froze", 300),
     ("guard lost", 300),
     ("stopped", 150),
 ];
