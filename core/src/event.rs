@@ -214,6 +214,22 @@ impl fmt::Display for Event {
             Event::SwitchoverRefused { why } => write!(f, "refuses the switchover: {why}"),
             Event::Released { clean: true } => f.write_str("gave the lease back after a clean shutdown"),
             Event::Released { clean: false } => f.write_str("gave the lease back"),
+            Event::NotContained { .. }
+            | Event::Rewinds { .. }
+            | Event::Rewound { .. }
+            | Event::Starved { .. }
+            | Event::Reinitializes { .. } => self.tell_of_copy(f),
+            Event::Failed { op, why } => write!(f, "could not {op}: {why}"),
+            Event::Froze { why } => write!(f, "needs an operator: {why}"),
+            Event::Stopped => f.write_str("has stopped in order"),
+        }
+    }
+}
+
+impl Event {
+    /// What becomes of a copy of the data.
+    fn tell_of_copy(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             Event::NotContained { epoch, position, left: Some(left) } => write!(
                 f,
                 "its data at {position} left the history of epoch {epoch} at {left}: moves it aside and copies anew"
@@ -235,9 +251,7 @@ impl fmt::Display for Event {
                 "an operator wants it so: moves its data at {position} aside and copies anew from {source}"
             ),
             Event::Rewound { epoch } => write!(f, "its data is part of the history of epoch {epoch} again"),
-            Event::Failed { op, why } => write!(f, "could not {op}: {why}"),
-            Event::Froze { why } => write!(f, "needs an operator: {why}"),
-            Event::Stopped => f.write_str("has stopped in order"),
+            _ => Ok(()),
         }
     }
 }

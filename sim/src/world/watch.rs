@@ -106,7 +106,7 @@ impl World {
     }
 
     /// Somebody stands for election.
-    fn watch_candidate(&mut self, host: HostId, epoch: Epoch, right: Right) {
+    pub(crate) fn watch_candidate(&mut self, host: HostId, epoch: Epoch, right: Right) {
         self.record.handed = (right == Right::HandedOver).then_some((epoch, host));
         if self.hosts[usize::from(host)].postgres.replays {
             self.record.wrong = Some((host, Wrong::Unready));
