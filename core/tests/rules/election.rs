@@ -49,6 +49,7 @@ fn pledged_of(mut b: Host) -> Host {
 #[test]
 fn a_lease_lapses_when_it_was_unchanged_for_t() {
     let mut b = Host::standby();
+    assert_eq!(b.node.unchanged_since(), START);
     assert_eq!(election_at(&b), Some(START + T));
     b.wake_at(START + T - us(1));
     assert_eq!(b.asked, []);
