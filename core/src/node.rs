@@ -255,11 +255,13 @@ impl Node {
     }
 
     /// A member that has seen a later reign than the store names writes it down, so that those who were away and can't
-    /// know of it neither stand nor begin anew.
+    /// know of it neither stand nor begin anew. A holder that beats after that knows better: whoever wrote it is of
+    /// another cluster, or of a copy of this one.
     pub(crate) fn store_is_behind(&self) -> Option<Frozen> {
-        let (seen, _) = self.view.epochs.last_key_value()?;
+        let (seen, record) = self.view.epochs.last_key_value()?;
         let found = self.view.reign.as_ref().map_or(Epoch(0), |reign| reign.epoch);
-        (*seen > found).then_some(Frozen::StoreWentBack { seen: *seen, found })
+        let refuted = found > Epoch(0) && self.view.revision(&Key::Beat) > record.revision;
+        (*seen > found && !refuted).then_some(Frozen::StoreWentBack { seen: *seen, found })
     }
 
     fn absorb(&mut self, out: &mut Out, input: Input) {

@@ -118,7 +118,8 @@ impl Node {
         if self.holds(&claim) {
             return Some(self.won(out, &claim));
         }
-        if self.lease_revisions() != claim.base || self.frozen.is_some() {
+        let doubted = self.frozen.is_some() || self.store_is_behind().is_some();
+        if self.lease_revisions() != claim.base || doubted {
             if self.is_late_beat(&claim) {
                 return Some(Role::Starting);
             }

@@ -28,6 +28,9 @@ impl Node {
     /// copy and the timeline of that reign. Or nobody was admitted in it yet.
     fn may_resume(&self) -> bool {
         let Some(reign) = self.view.reign.as_ref().filter(|_| self.holds_on_paper()) else { return false };
+        if self.store_is_behind().is_some() {
+            return false;
+        }
         let Instance::Primary { data, .. } = &self.instance else { return self.may_begin_again() };
         let ours = (reign.epoch, reign.nonce);
         data.position.epoch == reign.epoch && self.saved.lineage.last() == Some(&ours) && !self.guard_lost

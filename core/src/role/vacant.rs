@@ -56,7 +56,7 @@ impl Node {
     pub(super) fn source(&self) -> Option<Name> {
         let reign = self.view.reign.as_ref()?;
         let usable = reign.released.is_none() && reign.holder != self.config.me;
-        let verified = lineage::path(&self.view, reign.epoch).is_some();
+        let verified = lineage::path(&self.view, reign.epoch).is_some() && self.store_is_behind().is_none();
         (usable && verified && reign.epoch >= self.saved.highest).then(|| reign.holder.clone())
     }
 

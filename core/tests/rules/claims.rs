@@ -251,6 +251,19 @@ fn a_reign_begins_with_the_holders_own_t() {
 }
 
 #[test]
+fn a_claim_of_unknown_outcome_is_not_sent_again_once_the_store_is_known_to_have_gone_back() {
+    let mut a = claiming();
+    let claim = a.claim();
+    write(&mut a.store, [Record::Epoch(epoch_record(2, "", None))]);
+    a.unknown(&claim);
+    a.pass_pause();
+    let read = a.read();
+    a.answer(&read);
+    a.settle();
+    assert_eq!((a.role(), &a.asked[..]), ("standby", &[][..]));
+}
+
+#[test]
 fn a_store_that_went_back_ends_a_claim() {
     let mut a = claiming();
     let claim = a.claim();

@@ -4,9 +4,10 @@ use crate::host::*;
 use primacy_core::event::Frozen;
 use primacy_core::instance::{Instance, Op, Saved};
 use primacy_core::store::{
-    Answer, At, Initialize, Key, Leader, News, Record, Reign, Released, Request, Response, Switchover, View,
+    Answer, At, Beat, Initialize, Key, Leader, News, Record, Reign, Released, Request, Response, Switchover,
+    View,
 };
-use primacy_core::{Boot, Effect, Epoch, Event, Input, OpId, Revision, Timer};
+use primacy_core::{Boot, Effect, Epoch, Event, Input, Lsn, OpId, Revision, Timer};
 
 /// A view that is current at this revision, with a reign of `a`.
 fn view(as_of: u64, epoch: u32) -> View {
@@ -174,6 +175,43 @@ fn who_was_away_does_not_stand_once_it_is_known_that_the_store_went_back() {
     store.initialize = None;
     let empty = Host::looked(config("c"), Saved::default(), store, Instance::Absent);
     assert_eq!((empty.role(), &empty.asked[..]), ("vacant", &[][..]), "nor begins another cluster");
+}
+
+#[test]
+fn a_holder_that_goes_on_knows_better_than_who_writes_something_down() {
+    let mut store = forgetful();
+    write(&mut store, [Record::Beat(Beat { epoch: Epoch(2), end: Lsn(210) })]);
+    let b = Host::looked(config("b"), saved("b", &[1, 2]), store, in_recovery(at(2, 200)));
+    assert_eq!(b.node.needs_operator(), None);
+    assert!(b.node.deadline(b.now).is_some(), "an election is waited for, as ever");
+}
+
+#[test]
+fn nor_does_a_holder_go_on_that_has_missed_what_was_written_down() {
+    let store = forgetful();
+    let running = writable(at(2, 250), &[]);
+    let mut a = Host::looked(config("a"), saved("a", &[1, 2]), store, running);
+    assert!(!a.asked.iter().any(|asked| matches!(asked.request, Request::Transact(_))), "{:?}", a.asked);
+    assert_eq!(a.op(), Some(&Op::Kill));
+    assert!(matches!(a.told()[..], [Event::UnorderedPromotion { .. }]));
+}
+
+#[test]
+fn nothing_is_followed_and_no_copy_is_judged_by_a_store_that_went_back() {
+    let mut store = reign_of_a(2);
+    let mut b = Host::looked(config("b"), saved("b", &[1]), store.clone(), stopped(at(1, 150)));
+    assert_eq!(b.op(), Some(&Op::Rewind("a".into())), "it went beyond the place where epoch 2 began");
+    write(&mut store, [Record::Epoch(epoch_record(4, "", None))]);
+    for (copy, expected) in [(at(1, 150), Some(&Op::StartStandby)), (at(1, 90), Some(&Op::StartStandby))] {
+        let mut b = Host::looked(config("b"), saved("b", &[1]), store.clone(), stopped(copy));
+        assert_eq!(b.op(), expected);
+        let start = b.order();
+        b.postgres = in_recovery(copy);
+        b.done(&start);
+        assert_eq!(b.op(), None);
+    }
+    let empty = Host::looked(config("b"), saved("b", &[]), store, Instance::Absent);
+    assert_eq!(empty.op(), None);
 }
 
 #[test]
