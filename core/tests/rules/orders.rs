@@ -3,7 +3,7 @@
 use crate::host::*;
 use primacy_core::instance::{Failure, Found, Instance, Op, Saved};
 use primacy_core::store::Record;
-use primacy_core::{Effect, Epoch, Event, Input, Timer};
+use primacy_core::{Config, Effect, Epoch, Event, Input, Timer};
 
 #[test]
 fn an_order_says_by_when_it_has_to_begin_and_to_end_and_what_to_keep_beside_the_data() {
@@ -149,6 +149,25 @@ fn what_has_succeeded_counts_from_the_beginning() {
     b.settle();
     b.sees(stopped(at(2, 200)));
     assert_eq!(pause_after_failure(&mut b, &Op::StartStandby), 100);
+}
+
+#[test]
+fn who_sees_nothing_goes_on_looking_as_often() {
+    let mut b = Host::new(config("b"), saved("b", &[1, 2]), reign_of_a(2), Instance::Unknown);
+    b.input(Input::Guard(primacy_core::Guard::Idle));
+    let read = b.read();
+    b.answer(&read);
+    let pauses: Vec<_> = (0..4).map(|_| pause_after_failure(&mut b, &Op::Look)).collect();
+    assert_eq!(pauses, [100; 4]);
+}
+
+#[test]
+fn pauses_need_not_grow() {
+    let copy = Op::Clone("a".into());
+    let settings = Config { retry_longest: ms(100), ..config("b") };
+    let mut b = Host::looked(settings, saved("b", &[]), reign_of_a(2), Instance::Absent);
+    let pauses: Vec<_> = (0..4).map(|_| pause_after_failure(&mut b, &copy)).collect();
+    assert_eq!(pauses, [100; 4]);
 }
 
 #[test]
