@@ -199,7 +199,7 @@ fn nor_does_a_holder_go_on_that_has_missed_what_was_written_down() {
 #[test]
 fn nothing_is_followed_and_no_copy_is_judged_by_a_store_that_went_back() {
     let mut store = reign_of_a(2);
-    let mut b = Host::looked(config("b"), saved("b", &[1]), store.clone(), stopped(at(1, 150)));
+    let b = Host::looked(config("b"), saved("b", &[1]), store.clone(), stopped(at(1, 150)));
     assert_eq!(b.op(), Some(&Op::Rewind("a".into())), "it went beyond the place where epoch 2 began");
     write(&mut store, [Record::Epoch(epoch_record(4, "", None))]);
     for (copy, expected) in [(at(1, 150), Some(&Op::StartStandby)), (at(1, 90), Some(&Op::StartStandby))] {
