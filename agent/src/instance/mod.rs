@@ -6,6 +6,7 @@
 
 mod asides;
 mod below;
+mod complaint;
 mod drought;
 mod guard;
 pub mod losses;
@@ -22,6 +23,7 @@ use crate::place;
 use crate::store::directory::Directory;
 use anyhow::Context;
 use below::Below;
+use complaint::Complaint;
 use drought::Drought;
 use guard::Hold;
 use mend::Slots;
@@ -63,6 +65,7 @@ pub struct Local {
     /// The member and epoch it was last told to follow. After a restart of the agent none, and it is told anew.
     source: RefCell<Option<(Name, Epoch)>>,
     drought: RefCell<Drought>,
+    complaint: Complaint,
     /// The source has no more the WAL that is needed next.
     starved: Cell<bool>,
     /// The members that slots were last kept for, and when.
@@ -98,6 +101,7 @@ impl Local {
             guard,
             source: RefCell::default(),
             drought: RefCell::default(),
+            complaint: Complaint::default(),
             starved: Cell::new(false),
             slots: RefCell::default(),
             runs: Cell::new(false),
@@ -282,17 +286,19 @@ impl Local {
                 (self.starting(instant(until)).await, Details::default())
             }
             Err(error) => {
-                tracing::warn!(%error, "could not look at the instance");
+                self.complain(&error.to_string());
                 (Instance::Unknown, Details::default())
             }
         };
-        let saved =
-            self.saved().inspect_err(|error| tracing::warn!("could not look at the instance: {error:#}"));
+        let saved = self.saved().inspect_err(|error| self.complain(&format!("{error:#}")));
         match &saved {
             Err(_) => instance = Instance::Unknown,
             // Its WAL may not even be readable.
             Ok(saved) if saved.mending && !instance.runs() => instance = Instance::Incomplete,
             Ok(_) => {}
+        }
+        if instance != Instance::Unknown {
+            self.complaint.forget();
         }
         self.note_volume(&instance);
         self.drought.borrow_mut().see(&instance, now());
@@ -303,6 +309,12 @@ impl Local {
         }
         self.last.replace(instance.clone());
         Found { instance, saved: saved.ok() }
+    }
+
+    fn complain(&self, why: &str) {
+        if let Some(unsaid) = self.complaint.is_due(now(), why) {
+            tracing::warn!(unsaid, "could not look at the instance: {why}");
+        }
     }
 
     /// What was ordered is kept true: the source may have moved, or PostgreSQL may not have heard of it.
