@@ -290,7 +290,12 @@ impl Local {
                 (Instance::Unknown, Details::default())
             }
         };
-        let saved = self.saved().inspect_err(|error| self.complain(&format!("{error:#}")));
+        let saved = self.saved();
+        if let Err(error) = &saved
+            && instance != Instance::Unknown
+        {
+            self.complain(&format!("{error:#}"));
+        }
         match &saved {
             Err(_) => instance = Instance::Unknown,
             // Its WAL may not even be readable.
