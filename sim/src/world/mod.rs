@@ -92,6 +92,9 @@ pub struct Record {
     pub handed: Option<(Epoch, HostId)>,
     /// What the store had before it was exchanged, until it is made anew.
     pub forgotten: Option<Arc<View>>,
+    /// A reign that was taken of a store that went back before anybody who knew of it could say so: no rule can prevent
+    /// that (decision 17).
+    pub unwarned: Option<Epoch>,
     /// What must not have happened to a copy of the data.
     pub wrong: Option<(HostId, Wrong)>,
 }

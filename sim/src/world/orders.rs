@@ -287,7 +287,8 @@ impl World {
         }
         one.postgres.process = Process::Primary;
         self.watch_hand_over(host, epoch);
-        if self.record.promotions.insert(epoch, timeline).is_some() {
+        let unwarned = self.record.unwarned == Some(epoch);
+        if self.record.promotions.insert(epoch, timeline).is_some() && !unwarned {
             self.record.reused = Some(epoch);
         }
         self.opened(host, trail);

@@ -11,10 +11,11 @@ use primacy_core::{Epoch, Event, Lsn, lineage};
 
 impl World {
     /// A copy is about to be replaced. Whatever of the elected history it holds, another copy must hold, too; what it
-    /// holds beyond that must be said to be lost; and there must be something beyond it.
+    /// holds beyond that must be said to be lost; and there must be something beyond it. Two histories with reigns of the
+    /// same number, which only a store that went back can bring about, are beyond that.
     pub(crate) fn watch_discard(&mut self, host: HostId, order: &Order) {
         let Some(data) = &self.hosts[usize::from(host)].postgres.data else { return };
-        if data.torn {
+        if data.torn || self.record.unwarned.is_some() {
             return;
         }
         for ((epoch, by), end) in &self.record.acknowledged {
@@ -80,6 +81,9 @@ impl World {
         match event {
             Event::Stands { epoch, right, .. } => self.watch_candidate(host, *epoch, *right),
             Event::Reinitializes { .. } => self.watch_given_up(host),
+            Event::Took { epoch, .. } if self.record.forgotten.is_some() && !self.store_is_doubted() => {
+                self.record.unwarned = Some(*epoch);
+            }
             Event::Consented { .. } if !self.hosts[usize::from(host)].consents => {
                 self.record.wrong = Some((host, Wrong::Unasked));
             }
