@@ -151,8 +151,9 @@ impl Node {
             let lives = reign.released.is_none() && now < self.seen + reign.ttl;
             return Some(if lives { Reply::HolderLives } else { Reply::Unknown });
         }
-        let wish =
-            self.view.switchover.as_ref().filter(|wish| pending.written && wish.epoch == pending.epoch);
+        // Not that of a failover: another's switchover may have been refused in this reign.
+        let asked = pending.written && pending.consent.is_none();
+        let wish = self.view.switchover.as_ref().filter(|wish| asked && wish.epoch == pending.epoch);
         if let Some(why) = wish.and_then(|wish| wish.refused) {
             return Some(Reply::Refused(why));
         }

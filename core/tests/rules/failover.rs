@@ -4,7 +4,7 @@ use crate::host::*;
 use primacy_core::effect::Reply;
 use primacy_core::event::Right;
 use primacy_core::instance::{Op, Saved};
-use primacy_core::store::{Record, Refusal, View};
+use primacy_core::store::{Record, Refusal, Switchover, View};
 use primacy_core::{Command, Config, Epoch, Event, Nonce, Timer};
 
 /// The store of `a`, whose last published end lies far beyond what `b` has, and which lists nobody.
@@ -49,6 +49,17 @@ fn a_member_that_nobody_lists_stands_by_consent_once_the_lease_has_lapsed() {
     assert_eq!(b.role(), "primary");
     let replies: Vec<_> = b.replies().into_iter().map(|(_, reply)| reply).collect();
     assert_eq!(replies, [Reply::SwitchedTo("b".into())]);
+}
+
+#[test]
+fn a_switchover_that_was_refused_before_is_no_answer_to_a_failover() {
+    let mut b = lagging();
+    let (epoch, refused) = (Epoch(2), Some(Refusal::NoCandidate));
+    b.news([Record::Switchover(Switchover { epoch, to: None, refused })]);
+    assert_eq!(allow(&mut b, true), []);
+    b.wake_for(Timer::Election);
+    b.settle();
+    assert_eq!(b.role(), "primary");
 }
 
 #[test]
