@@ -146,7 +146,8 @@ impl Node {
         for key in wanted.iter().map(Record::key).filter(|key| *key != Key::Reign) {
             compare.push((key.clone(), self.view.revision(&key)));
         }
-        let mut put = vec![Record::Beat(Beat { epoch, end: self.end_of(epoch) })];
+        let end = if admits(&wanted, self.admitted()) { self.end_here() } else { self.end_of(epoch) };
+        let mut put = vec![Record::Beat(Beat { epoch, end })];
         put.extend(wanted);
         let id = self.new_op();
         let sending = Sending { id, sent: out.now, floor: self.view.as_of, put: put.clone() };
@@ -163,6 +164,16 @@ impl Node {
         let published = self.view.beat.as_ref().filter(|beat| beat.epoch == epoch);
         let published = published.map_or(Lsn(0), |beat| beat.end);
         self.instance.data().map_or(published, |data| data.position.lsn.max(published))
+    }
+
+    /// The end of the WAL that this node has. With its admission that is what counts, however much was lost.
+    fn end_here(&self) -> Lsn {
+        self.instance.data().map_or(Lsn(0), |data| data.position.lsn)
+    }
+
+    /// The last reign in which somebody was admitted.
+    pub(crate) fn admitted(&self) -> Epoch {
+        self.view.rule.as_ref().map_or(Epoch(0), |rule| rule.epoch)
     }
 
     /// Takes the answer to the beat under way.
@@ -216,4 +227,9 @@ impl Node {
         let authority_left = lease.authority.since(out.now);
         out.tell(Event::BeatMissed { authority_left });
     }
+}
+
+/// Whether these records admit the first clients of a reign.
+fn admits(wanted: &[Record], admitted: Epoch) -> bool {
+    wanted.iter().any(|record| matches!(record, Record::Rule(rule) if rule.epoch > admitted))
 }

@@ -708,6 +708,7 @@ impl Node {
             assert!(!self.armed.is_some_and(beyond), "the guard is armed beyond the fence");
             // A beat of ours that nobody answered may be seen since: what was sent after it will be refused.
             let published = self.view.beat.as_ref().filter(|beat| beat.revision == lease.beat);
+            let published = published.filter(|_| self.admitted() == lease.epoch);
             let least = published.map_or(Lsn(0), |beat| beat.end);
             let goes_back = |record: &Record| matches!(record, Record::Beat(beat) if beat.end < least);
             let sent = lease.sending.iter().flat_map(|sending| &sending.put);

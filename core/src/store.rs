@@ -47,7 +47,8 @@ pub struct Released {
 pub struct Beat {
     /// The reign it belongs to.
     pub epoch: Epoch,
-    /// How far the holder's WAL went when the beat was sent.
+    /// How far the holder's WAL went when the beat was sent; until somebody is admitted in its reign, how far that of the
+    /// last admitted one went, if that is more.
     pub end: Lsn,
 }
 

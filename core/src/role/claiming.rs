@@ -73,9 +73,12 @@ impl Node {
             ttl: self.promised_ttl(claim.kind),
             released: None,
         };
+        let ours = self.instance.data().map_or(Lsn(0), |data| data.position.lsn);
         let end = match &self.view.beat {
             Some(beat) if claim.kind == Kind::Resume => beat.end,
-            Some(_) | None => self.instance.data().map_or(Lsn(0), |data| data.position.lsn),
+            // Who isn't admitted in the end has moved nothing: whoever stands next may lack no more than this one might.
+            Some(beat) => beat.end.max(ours),
+            None => ours,
         };
         let mut put = vec![Record::Reign(reign), Record::Beat(Beat { epoch: claim.epoch, end })];
         if claim.kind != Kind::Resume {

@@ -339,6 +339,28 @@ fn who_lacks_more_than_the_bound_against_the_published_end_does_not_claim() {
     assert_eq!(b.told(), [Event::TooFarBehind { behind: 1_048_577, bound: 1_048_576 }], "said once");
 }
 
+/// The end that was published last in this store.
+fn published(store: &primacy_core::store::View) -> u64 {
+    store.beat.as_ref().unwrap().end.0
+}
+
+#[test]
+fn who_was_elected_but_never_admitted_does_not_move_the_bound() {
+    let mut b = behind(900_000);
+    let claim = b.claim();
+    b.answer(&claim);
+    assert_eq!(b.role(), "promoting");
+    assert_eq!(published(&b.store), 900_000, "as long as the old rule elects");
+    b.pass(ms(1_250));
+    b.input(Input::Wake);
+    let renewal = b.beat();
+    b.answer(&renewal);
+    assert_eq!(published(&b.store), 900_000, "nor with its next sign of life");
+    b.settle();
+    assert_eq!(b.role(), "primary");
+    assert_eq!(published(&b.store), 200, "what was lost then is lost for all");
+}
+
 #[test]
 fn who_is_ahead_of_the_published_end_lacks_nothing() {
     let mut b = behind(1);
