@@ -51,7 +51,7 @@ impl Node {
         }
         if self.is_given_up(out.now) {
             self.order(out, Op::SetAside);
-        } else if self.is_contained(data) == Some(false) || self.is_of_another_bootstrap() {
+        } else if self.is_to_be_mended(out.now, data) || self.is_of_another_bootstrap() {
             self.mend(out, data);
         } else if !self.is_promoted_by_hand() {
             // Its WAL may look like that of an elected reign, and others would take it: it stays down until it is
@@ -76,12 +76,18 @@ impl Node {
             self.order(out, Op::Stop);
             return None;
         }
-        match contained {
-            Some(true) => self.follow(out, source),
-            Some(false) if self.lane.is_none() => self.order(out, Op::Stop),
-            Some(false) | None => {}
+        if contained == Some(true) {
+            self.follow(out, source);
+        } else if self.is_to_be_mended(out.now, &data) {
+            self.order(out, Op::Stop);
         }
         None
+    }
+
+    /// Whether this copy has left the history of the present reign, and its holder lives. If that one is gone, this may
+    /// be the last copy that can lead: it runs in recovery, for an operator to decide.
+    fn is_to_be_mended(&self, now: Time, data: &Data) -> bool {
+        self.living_source(now).is_some() && self.is_contained(data) == Some(false)
     }
 
     /// PostgreSQL may have followed its source onto a newer timeline by itself.
@@ -138,7 +144,7 @@ impl Node {
     fn notice_starvation(&mut self, out: &mut Out, data: &Data, source: Option<&(Name, Epoch)>) {
         let Instance::Standby { starved: true, .. } = self.instance else { return };
         let (Some(source), Some(reign)) = (source, self.view.reign.as_ref()) else { return };
-        let present = *source == (reign.holder.clone(), reign.epoch);
+        let present = *source == (reign.holder.clone(), reign.epoch) && self.living_source(out.now).is_some();
         if present && self.lane.is_none() && !self.is_given_up(out.now) {
             self.given_up = Some((self.saved.copy, reign.epoch));
             out.tell(Event::Starved { source: source.0.clone(), position: data.position });

@@ -1,9 +1,10 @@
 //! How a copy that has left the elected history comes back to it.
 
 use crate::host::*;
+use primacy_core::effect::Reply;
 use primacy_core::instance::{Failure, Instance, Op, Saved};
 use primacy_core::store::{EpochRecord, Record, View};
-use primacy_core::{Config, CopyId, Epoch, Event, Input, Nonce, Position};
+use primacy_core::{Command, Config, CopyId, Epoch, Event, Input, Nonce, Position, RequestId};
 
 /// `b` with a copy that followed epoch 1 up to here; `a` was elected for epoch 2 at 1/100.
 fn past_the_fork(position: Position) -> Host {
@@ -141,6 +142,29 @@ fn where_rewinds_are_switched_off_copies_are_made_anew() {
 }
 
 #[test]
+fn while_the_primary_may_be_gone_for_good_a_copy_that_left_its_history_is_kept_to_lead_from() {
+    let config = Config { rewind: false, ..config("b") };
+    let mut b = Host::looked(config, saved("b", &[1]), reign_of_a(2), in_recovery(at(1, 101)));
+    let stop = b.order();
+    assert_eq!(stop.order.op, Op::Stop);
+    b.pass(secs(5));
+    b.done(&stop);
+    let start = b.order();
+    assert_eq!(start.order.op, Op::StartStandby);
+    b.done(&start);
+    assert_eq!(b.op(), None);
+    b.command(Command::Failover { consent: false });
+    let (ours, published) = (at(1, 101), at(2, 200));
+    assert_eq!(
+        b.replies(),
+        [(RequestId(1), Reply::MayLose { ours, published })],
+        "an operator may choose it"
+    );
+    b.news([beat(2, 210)]);
+    assert_eq!(b.op(), Some(&Op::Stop), "the primary was only slow");
+}
+
+#[test]
 fn a_new_primary_settles_once_and_says_that_it_can_be_rewound_to() {
     let mut a = Host::last_leader(config("a"));
     a.settle_until("primary");
@@ -216,6 +240,22 @@ fn a_copy_whose_next_wal_is_gone_everywhere_is_made_anew() {
     let mut b = Host::standby();
     b.sees(starved(("c", 1)));
     assert_eq!(b.op(), Some(&Op::Follow("a".into())), "another source may have it");
+}
+
+#[test]
+fn a_copy_that_lacked_wal_while_nobody_was_known_to_live_is_not_given_up_later() {
+    let mut b = Host::standby();
+    let sees = |b: &mut Host, lsn, starved: bool| {
+        let source = Some(("a".into(), Epoch(2)));
+        let data = data(at(2, lsn));
+        b.sees(Instance::Standby { data, source, streaming: !starved, ready: true, starved });
+    };
+    b.pass(secs(6));
+    sees(&mut b, 150, true);
+    assert!(!b.told().iter().any(|event| matches!(event, Event::Starved { .. })));
+    sees(&mut b, 200, false);
+    b.news([beat(2, 260)]);
+    assert_ne!(b.op(), Some(&Op::Stop), "the archive had it in the end");
 }
 
 #[test]
