@@ -131,6 +131,10 @@ impl Node {
             }
             return Some(Role::Standby);
         }
+        if self.asking.is_none() && self.exiting {
+            // The store doesn't answer. Should the claim be applied after all, then to nobody: it lapses.
+            return Some(Role::Standby);
+        }
         if self.asking.is_none() && !self.stale {
             self.send_claim(out, &claim);
         }

@@ -197,6 +197,20 @@ fn an_order_under_way_is_ended_before_the_exit() {
 }
 
 #[test]
+fn who_asks_for_a_reign_waits_for_one_answer_and_no_longer() {
+    let mut a = Host::last_leader(config("a"));
+    a.settle_until("claiming");
+    a.command(Command::Shutdown);
+    assert_eq!(a.role(), "claiming", "it may have won");
+    let claim = a.claim();
+    a.unknown(&claim);
+    let stop = a.order();
+    assert_eq!(stop.order.op, Op::Stop);
+    a.done(&stop);
+    assert!(a.exited);
+}
+
+#[test]
 fn a_member_without_data_just_exits() {
     let mut b = Host::new(config("b"), Default::default(), Default::default(), Instance::Absent);
     b.input(primacy_core::Input::Wake);
