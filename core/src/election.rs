@@ -27,6 +27,9 @@ impl Node {
         if self.config.priority == 0 || self.is_promoted_by_hand() || behind {
             return None;
         }
+        if !lineage::is_known(&self.saved, data) {
+            return None;
+        }
         let listed = rule.electable.get(&self.config.me) == Some(&self.saved.copy);
         if listed && let Some(from) = self.handed_over(reign, data.position) {
             return Some((Right::HandedOver, from));

@@ -53,6 +53,14 @@ pub fn contains(view: &View, epoch: Epoch, saved: &Saved, data: &Data) -> Option
     })
 }
 
+/// Whether it is known which reign each timeline of this copy is. The place in the history of what is led from it could
+/// never be verified otherwise, and nobody would follow.
+pub fn is_known(saved: &Saved, data: &Data) -> bool {
+    let known = |timeline: &Epoch| saved.lineage.iter().any(|(epoch, _)| epoch == timeline);
+    known(&data.position.epoch)
+        && data.forks.range(..=data.position.epoch).all(|(timeline, _)| known(timeline))
+}
+
 /// Adds the reigns of a way that is going to be followed: a source sends the WAL of all of them that the copy lacks,
 /// also of those that came and went while it was away.
 pub fn extend(lineage: &mut Vec<(Epoch, Nonce)>, path: &[(Epoch, Nonce)]) {

@@ -89,8 +89,8 @@ impl Node {
     /// Whether this copy could be led from: others must be able to tell where it left the history.
     fn may_be_allowed(&self) -> bool {
         let known = self.config.priority > 0 && !self.is_promoted_by_hand() && self.frozen.is_none();
-        let complete = matches!(self.instance, Instance::Standby { ready: true, .. });
-        known && complete && lineage::tells_apart(&self.view, &self.saved)
+        let Instance::Standby { data, ready: true, .. } = &self.instance else { return false };
+        known && lineage::is_known(&self.saved, data) && lineage::tells_apart(&self.view, &self.saved)
     }
 
     /// Whether an operator lets this node stand in the place of the holder of this epoch, with just the copy it has.

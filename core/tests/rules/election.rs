@@ -321,6 +321,20 @@ fn a_pledge_is_given_for_each_election_anew() {
     assert_eq!(b.store.pledges[&"b".into()].epoch, Epoch(2));
 }
 
+#[test]
+fn nobody_stands_with_wal_of_a_reign_that_nobody_knows() {
+    let released = Some(Released { end: Some(Lsn(200)), to: None });
+    let stands = |position, lineage: &[u32]| {
+        let mut store = reign_of_a(2);
+        write(&mut store, [Record::Reign(Reign { released: released.clone(), ..reign(2, "a") })]);
+        let mut b = Host::looked(config("b"), saved("b", lineage), store, in_recovery(position));
+        b.settle();
+        b.told().iter().any(|event| matches!(event, Event::Stands { .. }))
+    };
+    assert!(stands(at(2, 210), &[1, 2]), "it was handed to it");
+    assert!(!stands(at(3, 210), &[1, 2]), "further, but whose is it?");
+}
+
 /// `b` after the window, with the end of WAL that `a` has published.
 fn behind(end: u64) -> Host {
     let mut b = Host::standby();

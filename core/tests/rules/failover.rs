@@ -106,6 +106,13 @@ fn who_can_not_lead_is_refused() {
     assert!(refused(Config { priority: 0, ..config("b") }, copy.clone()));
     let foreign = Saved { lineage: vec![(Epoch(1), nonce_of(1)), (Epoch(2), Nonce(21))], ..copy };
     assert!(refused(config("b"), foreign), "nobody could tell where it left");
+    let mut beyond = Host::looked(config("b"), saved("b", &[1, 2]), nobody_listed(), in_recovery(at(3, 250)));
+    beyond.ordered = None;
+    assert_eq!(
+        allow(&mut beyond, true),
+        [Reply::Refused(Refusal::NotEligible)],
+        "nobody knows whose WAL it has"
+    );
     let mut stopped = Host::looked(config("b"), saved("b", &[1, 2]), nobody_listed(), stopped(at(2, 200)));
     assert_eq!(stopped.op(), Some(&Op::StartStandby));
     assert_eq!(allow(&mut stopped, true), [Reply::Refused(Refusal::NotEligible)]);
