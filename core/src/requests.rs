@@ -17,9 +17,18 @@ pub(crate) struct Pending {
     pub to: Option<Name>,
     /// Our wish stands in the store.
     pub written: bool,
-    /// No wish: the copy by which this node may stand with an operator's consent.
-    pub consent: Option<CopyId>,
+    /// No wish: an operator lets this node stand.
+    pub consent: Option<Consent>,
     pub until: Time,
+}
+
+/// What an operator has consented to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Consent {
+    /// The copy by which this node may stand.
+    pub copy: CopyId,
+    /// How far the holder's WAL went as far as was known then: nobody has accepted that more is lost.
+    pub published: Lsn,
 }
 
 /// How long an operator waits for an answer: Patroni's clients wait that long, too.
@@ -75,7 +84,8 @@ impl Node {
                 let (ours, epoch) = (data.position, reign.epoch);
                 if consent {
                     let until = out.now + PATIENCE.max(reign.ttl + reign.ttl);
-                    let (to, consent) = (Some(self.config.me.clone()), Some(self.saved.copy));
+                    let to = Some(self.config.me.clone());
+                    let consent = Some(Consent { copy: self.saved.copy, published: end });
                     self.pending = Some(Pending { request, epoch, to, written: true, consent, until });
                     return out.tell(Event::Consented { ours, published });
                 }
@@ -95,9 +105,16 @@ impl Node {
 
     /// Whether an operator lets this node stand in the place of the holder of this epoch, with just the copy it has.
     pub(crate) fn is_allowed(&self, epoch: Epoch) -> bool {
-        self.pending
-            .as_ref()
-            .is_some_and(|pending| pending.epoch == epoch && pending.consent == Some(self.saved.copy))
+        let pending =
+            self.pending.as_ref().filter(|pending| pending.epoch == epoch && !self.has_gone_on(pending));
+        pending.and_then(|pending| pending.consent).is_some_and(|consent| consent.copy == self.saved.copy)
+    }
+
+    /// Whether the holder is known to have written more since an operator has consented.
+    fn has_gone_on(&self, pending: &Pending) -> bool {
+        let beat = self.view.beat.as_ref().filter(|beat| beat.epoch == pending.epoch);
+        let (end, consent) = (beat.map(|beat| beat.end), pending.consent.as_ref());
+        consent.is_some_and(|consent| end > Some(consent.published))
     }
 
     fn wish_switchover(&mut self, out: &mut Out, request: RequestId, to: Option<Name>) {
@@ -147,7 +164,7 @@ impl Node {
         if reign.epoch > pending.epoch && activated {
             return Some(Reply::SwitchedTo(reign.holder.clone()));
         }
-        if pending.consent.is_some() && now >= pending.until {
+        if self.has_gone_on(pending) || (pending.consent.is_some() && now >= pending.until) {
             let lives = reign.released.is_none() && now < self.seen + reign.ttl;
             return Some(if lives { Reply::HolderLives } else { Reply::Unknown });
         }

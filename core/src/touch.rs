@@ -127,7 +127,7 @@ impl Node {
         }
         if let Some(pending) = &mut self.pending {
             t.due(&mut pending.until);
-            pending.consent.iter_mut().for_each(|copy| t.copy(copy));
+            pending.consent.iter_mut().for_each(|consent| t.copy(&mut consent.copy));
         }
     }
 

@@ -66,8 +66,8 @@ fn a_switchover_that_was_refused_before_is_no_answer_to_a_failover() {
 fn a_holder_that_lives_is_not_replaced() {
     let mut b = lagging();
     allow(&mut b, true);
-    for end in 0..6 {
-        b.news([beat(2, 901 + end)]);
+    for _ in 0..6 {
+        b.news([beat(2, 900)]);
         b.pass(secs(4));
         b.input(primacy_core::Input::Wake);
     }
@@ -78,6 +78,36 @@ fn a_holder_that_lives_is_not_replaced() {
     b.input(primacy_core::Input::Wake);
     b.settle();
     assert_eq!(b.role(), "standby", "the consent is over");
+}
+
+#[test]
+fn a_consent_is_for_the_loss_that_was_known() {
+    let mut b = lagging();
+    allow(&mut b, true);
+    b.news([beat(2, 900)]);
+    assert_eq!(b.replies(), [], "nothing was written since");
+    b.news([beat(2, 901)]);
+    let replies: Vec<_> = b.replies().into_iter().map(|(_, reply)| reply).collect();
+    assert_eq!(replies, [Reply::HolderLives]);
+    b.pass(secs(6));
+    b.input(primacy_core::Input::Wake);
+    b.settle();
+    assert_eq!(b.role(), "standby", "the consent is over");
+}
+
+#[test]
+fn who_goes_further_than_was_published_is_no_holder_that_has_gone_on() {
+    let mut store = nobody_listed();
+    write(&mut store, [beat(2, 150)]);
+    let mut b = Host::looked(config("b"), saved("b", &[1, 2]), store, in_recovery(at(2, 200)));
+    b.settle();
+    allow(&mut b, true);
+    b.wake_for(Timer::Election);
+    b.settle_until("promoting");
+    assert_eq!(b.replies(), []);
+    b.settle();
+    let replies: Vec<_> = b.replies().into_iter().map(|(_, reply)| reply).collect();
+    assert_eq!(replies, [Reply::SwitchedTo("b".into())]);
 }
 
 #[test]
