@@ -88,7 +88,7 @@ pub const WORLDS: &[Named] = &[
         fixes: "one switchover, one commit, one host loses its power or one request stalls, exact clocks; orders but \
                 stops take no time; one takeover",
         long: false,
-        states: 9_701,
+        states: 9_734,
         hosts: 2,
         tune: |_| {},
         before: lead,
@@ -181,7 +181,7 @@ pub const WORLDS: &[Named] = &[
         fixes: "two hosts, one trouble once the old primary has lost its power, one commit, exact clocks, no freezes; no \
                 takeover is followed",
         long: false,
-        states: 222_636,
+        states: 254_232,
         hosts: 2,
         tune: |_| {},
         before: parted,
@@ -216,7 +216,7 @@ pub const WORLDS: &[Named] = &[
         asks: "what may an agent conclude that was killed and started again?",
         fixes: "one crash, exact clocks, punctual agents; not followed beyond a takeover",
         long: false,
-        states: 296_486,
+        states: 296_953,
         hosts: 2,
         tune: |_| {},
         before: lead,
