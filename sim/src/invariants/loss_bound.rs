@@ -1,5 +1,5 @@
 //! I6: asynchronous replication may lose what was not received, but never without saying so; and a reign that was handed
-//! over in order loses nothing.
+//! over in order loses nothing. Nobody leads unasked that lacks more than may be lost.
 
 use crate::world::{World, Wrong};
 
@@ -10,6 +10,7 @@ pub fn check(world: &World) -> Option<String> {
     match wrong {
         Wrong::Unreported => Some(format!("{name} discarded acknowledged commits and didn't say so")),
         Wrong::Short => Some(format!("{name} was handed a reign, and lacks commits of the one before")),
+        Wrong::TooShort => Some(format!("{name} stands though it lacks more than may be lost")),
         Wrong::Unasked => Some(format!("{name} acts at a loss that no operator has accepted")),
         Wrong::Destroyed | Wrong::Needless | Wrong::SameMark | Wrong::Unready => None,
     }
@@ -24,7 +25,12 @@ mod tests {
     fn losses_in_silence_are_seen() {
         let mut world = led();
         assert_eq!(check(&world), None);
-        for (wrong, seen) in [(Wrong::Unreported, true), (Wrong::Short, true), (Wrong::SameMark, false)] {
+        for (wrong, seen) in [
+            (Wrong::Unreported, true),
+            (Wrong::Short, true),
+            (Wrong::TooShort, true),
+            (Wrong::SameMark, false),
+        ] {
             world.record.wrong = Some((1, wrong));
             assert_eq!(check(&world).is_some(), seen, "{wrong:?}");
         }

@@ -10,7 +10,12 @@ pub fn check(world: &World) -> Option<String> {
     match wrong {
         Wrong::Destroyed => Some(format!("{name} discarded the last copy of commits that were not lost")),
         Wrong::Needless => Some(format!("{name} discarded a copy that could have followed as it was")),
-        Wrong::Unreported | Wrong::Short | Wrong::SameMark | Wrong::Unready | Wrong::Unasked => None,
+        Wrong::Unreported
+        | Wrong::Short
+        | Wrong::SameMark
+        | Wrong::Unready
+        | Wrong::Unasked
+        | Wrong::TooShort => None,
     }
 }
 

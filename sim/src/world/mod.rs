@@ -116,6 +116,8 @@ pub enum Wrong {
     Unready,
     /// A loss was accepted in the name of an operator who hadn't.
     Unasked,
+    /// A copy stood by itself that lacks more of what was published than its settings allow.
+    TooShort,
 }
 
 /// What one step has brought about, besides the change of the world.

@@ -115,6 +115,17 @@ impl World {
         if self.hosts[usize::from(host)].postgres.replays {
             self.record.wrong = Some((host, Wrong::Unready));
         }
+        if right == Right::Listed && self.lacks_too_much(host) {
+            self.record.wrong = Some((host, Wrong::TooShort));
+        }
+    }
+
+    /// Whether more is known to be missing at this host than may be lost without asking.
+    fn lacks_too_much(&self, host: HostId) -> bool {
+        let one = &self.hosts[usize::from(host)];
+        let (Some(node), Some(data)) = (one.node(), &one.postgres.data) else { return false };
+        let published = node.view().beat.as_ref().map_or(Lsn(0), |beat| beat.end);
+        published.0.saturating_sub(data.end.0) > node.config().lag_bytes_max
     }
 
     /// Whoever is handed a reign has all that was acknowledged in the one before.
