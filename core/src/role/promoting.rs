@@ -12,7 +12,8 @@ const FIRST: Epoch = Epoch(1);
 impl Node {
     pub(super) fn promoting(&mut self, out: &mut Out) -> Option<Role> {
         let epoch = self.lease.as_ref()?.epoch;
-        if let Some(fork) = self.writable_on_own_timeline() {
+        let own = self.writable_on_own_timeline();
+        if let Some(fork) = own.filter(|_| !self.is_promoted_by_hand()) {
             // The beat that verifies the epoch and writes the rule is under way until the view shows it.
             let activated = self.view.rule.as_ref().is_some_and(|rule| rule.epoch == epoch);
             if activated {
@@ -22,6 +23,11 @@ impl Node {
             return None;
         }
         match &self.instance {
+            // A person was faster than the order: nobody could tell this timeline from one begun elsewhere.
+            Instance::Primary { data, .. } if own.is_some() => {
+                out.tell(Event::UnorderedPromotion { position: data.position });
+                self.leave(out, Why::GivenUp);
+            }
             Instance::Primary { data, .. } => {
                 out.tell(Event::WrongTimeline { found: data.position.epoch, wanted: epoch });
                 self.leave(out, Why::GivenUp);

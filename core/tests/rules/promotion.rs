@@ -20,6 +20,21 @@ fn released(a: &Host) -> Released {
 }
 
 #[test]
+fn what_a_person_promotes_under_an_armed_guard_is_not_led_from() {
+    let mut a = Host::elected();
+    assert_eq!(a.op(), None, "its guard hasn't answered");
+    a.sees(writable(at(2, 101), &[]));
+    assert!(a.told().contains(&Event::UnorderedPromotion { position: at(2, 101) }));
+    let kill = a.order();
+    assert_eq!(kill.order.op, Op::Kill);
+    a.done(&kill);
+    a.settle();
+    assert_eq!(released(&a).end, None);
+    assert_eq!((a.role(), a.op()), ("standby", None), "a person has to look at it");
+    assert_eq!(a.store.epochs[&Epoch(2)].fork, None);
+}
+
+#[test]
 fn a_promotion_makes_a_primary_once_its_rule_and_its_place_in_the_history_are_written() {
     let mut a = promoting();
     let promote = a.order();
