@@ -298,8 +298,7 @@ impl Local {
         }
         match &saved {
             Err(_) => instance = Instance::Unknown,
-            // Its WAL may not even be readable.
-            Ok(saved) if saved.mending && !instance.runs() => instance = Instance::Incomplete,
+            Ok(saved) if saved.mending => instance = half_mended(instance),
             Ok(_) => {}
         }
         if instance != Instance::Unknown {
@@ -527,6 +526,17 @@ fn details(standing: &Probe) -> Details {
     }
 }
 
+/// What is found where a marker says that a copy is being mended: half of two, whatever it looks like; its WAL may not
+/// even be readable. Where nothing is left it was moved aside, and whoever did so was killed before the marker went.
+fn half_mended(instance: Instance) -> Instance {
+    match instance {
+        Instance::Absent | Instance::Standby { .. } | Instance::Primary { .. } => instance,
+        Instance::Unknown | Instance::Incomplete | Instance::Foreign(_) | Instance::Stopped { .. } => {
+            Instance::Incomplete
+        }
+    }
+}
+
 /// Whether two looks differ in nothing but positions.
 fn same_kind(one: &Instance, other: &Instance) -> bool {
     match (one, other) {
@@ -592,5 +602,13 @@ mod tests {
         assert!(same_kind(&primary(&["a"], 1), &primary(&["a"], 2)));
         assert!(!same_kind(&primary(&["a"], 1), &primary(&["a", "b"], 1)));
         assert!(!same_kind(&primary(&[], 1), &Instance::Unknown));
+    }
+
+    #[test]
+    fn a_marker_without_a_copy_does_not_keep_a_member_away() {
+        assert_eq!(half_mended(Instance::Absent), Instance::Absent);
+        for half in [Instance::Unknown, Instance::Foreign(Foreign::Damaged)] {
+            assert_eq!(half_mended(half), Instance::Incomplete);
+        }
     }
 }

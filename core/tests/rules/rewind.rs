@@ -135,6 +135,13 @@ fn a_half_rewound_copy_is_moved_aside_whoever_finds_it() {
 }
 
 #[test]
+fn a_marker_that_outlived_what_it_marked_is_in_nobodys_way() {
+    let marked = Saved { mending: true, copy: CopyId(9), ..saved("b", &[1, 2]) };
+    let b = Host::looked(config("b"), marked, reign_of_a(2), Instance::Absent);
+    assert_eq!(b.op(), Some(&Op::Clone("a".into())));
+}
+
+#[test]
 fn where_rewinds_are_switched_off_copies_are_made_anew() {
     let without = Config { rewind: false, ..config("b") };
     let mut b = Host::looked(without, saved("b", &[1]), reign_of_a(2), stopped(at(1, 101)));
