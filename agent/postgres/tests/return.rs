@@ -75,6 +75,36 @@ fn a_crashed_primary_comes_back_and_nothing_of_the_source_s_own_comes_with_it() 
     }
 }
 
+/// `pg_rewind` keeps it by itself since 2025; before, nothing could start from what it had rewound.
+#[test]
+fn wal_that_the_source_has_recycled_is_not_taken_away() {
+    if as_postgres("wal_that_the_source_has_recycled_is_not_taken_away") {
+        runtime().block_on(async {
+            let parameters = [("max_wal_size", "1GB"), ("autovacuum", "off")];
+            let a = begun(Node::with("aa", &["--wal-segsize=1"], &parameters)).await;
+            let b = standby("ab", &a).await;
+            for set in ["wal_keep_size = 0", "min_wal_size = '2MB'"] {
+                b.ask(&format!("ALTER SYSTEM SET {set}"));
+            }
+            b.ask("SELECT pg_reload_conf()");
+            // Much is written in common after the last checkpoint.
+            a.ask("CHECKPOINT");
+            let common = a.segment(a.position().await.lsn);
+            a.ask("CREATE TABLE t AS SELECT n, 'both' AS held FROM generate_series(1, 60000) AS n");
+            b.reaches(a.position().await).await;
+            b.postgres.close_sources(soon()).await.unwrap();
+            a.ask("UPDATE t SET held = 'lost' WHERE n % 2 = 0");
+            a.runner.kill_all().await.unwrap();
+            elect(&b).await;
+            let name = common.file_name().unwrap();
+            assert!(!b.root.join("data/pg_wal").join(name).exists(), "the source has recycled {name:?}");
+            a.postgres.rewind(&b.upstream(), 2, soon()).await.unwrap();
+            assert!(common.exists(), "recovery begins there");
+            comes_back(&a, &b).await;
+        });
+    }
+}
+
 #[test]
 fn standbys_that_were_ahead_come_back_however_they_ended() {
     if as_postgres("standbys_that_were_ahead_come_back_however_they_ended") {
