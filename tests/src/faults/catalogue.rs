@@ -89,7 +89,6 @@ pub const ALL: &[Fault] = &[
     fault("A2", "etcd leader's host cut off for 10 s, a standby's", STAYS, store_leader_cut_off),
     fault("A3", "600 ms of round trip between etcd's members for 20 s", LOSES, store_slow),
     fault("A4", "primary's host down 1.5 s, up 1.5 s, five times", LOSES, flapping),
-    // Without promises of the others, a holder that can't renew has to give up in time, and begins anew.
     fault(
         "store-wiped",
         "all keys of the store deleted; made anew from the primary's copy",
@@ -97,7 +96,14 @@ pub const ALL: &[Fault] = &[
         store_wiped,
     )
     .by(Way::Stream),
+    // Without promises of the others, a holder that can't renew has to give up in time, and begins anew.
     fault("A6", "all of etcd down for 20 s", MOVES, store_down),
+    fault(
+        "consent",
+        "the primary's host lost while both standbys lack 4 MiB; a person lets one of them lead",
+        LOSES,
+        failover_by_consent,
+    ),
 ];
 
 /// The faults of a quick look.
@@ -337,6 +343,24 @@ fn store_wiped(scene: &mut Scene) -> Result<()> {
         scene.start(host, Service::Agent)?;
     }
     Ok(())
+}
+
+/// Nobody may stand unasked that lacks so much. A person asks what is lost, and accepts it.
+fn failover_by_consent(scene: &mut Scene) -> Result<()> {
+    let primary = scene.primary()?;
+    scene.place_store_leader(primary, false)?;
+    scene.cut_replication(primary)?;
+    scene.write_wal(primary, 4 << 20)?;
+    // So that a sign of life says how far it is.
+    scene.pass(3);
+    scene.switch_off(primary)?;
+    let lapsed = Moment::now().plus(scene.lease()?);
+    scene.pass(12);
+    scene.expect_silence_after(lapsed);
+    let other = scene.other_than(primary);
+    scene.refused(other, &["failover"], "--accept-loss")?;
+    scene.command(other, &["failover", "--accept-loss"])?;
+    scene.switch_on(primary)
 }
 
 fn switchover(scene: &mut Scene) -> Result<()> {

@@ -1,6 +1,6 @@
 //! What a fault's story may do, and what it leaves behind for the judgement.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -12,12 +12,15 @@ use crate::client::{Clients, http};
 use crate::host::Service;
 use crate::keeper::protocol::{Request, Signal, Target};
 use crate::lab::Lab;
-use crate::network::{CLIENT, Host, NODES, Rule};
+use crate::network::{Act, CLIENT, Host, NODES, Peer, Rule};
 use crate::place;
 use crate::time::Moment;
 
 /// The ports of the store: for clients and between members.
 pub const STORE_PORTS: [u16; 2] = [2379, 2380];
+
+/// The port of PostgreSQL.
+const POSTGRES: u16 = 5432;
 
 /// An agent that is asked to end does so within this time.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
@@ -182,6 +185,23 @@ impl Scene<'_> {
 
     /// Runs a command of the agent's program on a host, as its owner would, and notes what it says.
     pub fn command(&mut self, host: Host, words: &[&str]) -> Result<()> {
+        match self.primacy(host, words)? {
+            (true, _) => Ok(()),
+            (false, said) => bail!("primacy {} on {host}: {said}", words.join(" ")),
+        }
+    }
+
+    /// Runs one that must do nothing, and name a remedy.
+    pub fn refused(&mut self, host: Host, words: &[&str], remedy: &str) -> Result<()> {
+        let (done, said) = self.primacy(host, words)?;
+        if done || !said.contains(remedy) {
+            self.problems.push(format!("primacy {} didn't ask for {remedy}", words.join(" ")));
+        }
+        Ok(())
+    }
+
+    /// Whether it succeeded, and what it said.
+    fn primacy(&mut self, host: Host, words: &[&str]) -> Result<(bool, String)> {
         let directory = place::of_lab(&self.lab.name);
         let output = Command::new("nsenter")
             .arg(format!("--net={}", self.lab.namespace(host)?.display()))
@@ -190,15 +210,30 @@ impl Scene<'_> {
             .args(words)
             .arg("--config-file")
             .arg(directory.join(host.to_string()).join("agent.yml"))
+            .stdin(Stdio::null())
             .output()
             .context("run nsenter")?;
         let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-        let said = said.trim();
+        let said = said.trim().to_owned();
         self.mark(Moment::now(), format!("primacy {} on {host}: {said}", words.join(" ")));
-        if !output.status.success() {
-            bail!("primacy {} on {host}: {said}", words.join(" "));
-        }
+        Ok((output.status.success(), said))
+    }
+
+    /// Lets no WAL through to whoever streams from a primary.
+    pub fn cut_replication(&mut self, primary: Host) -> Result<()> {
+        let one_way = |from, to| Rule { from, to, ports: vec![POSTGRES], act: Act::Drop };
+        let others = NODES.into_iter().filter(|host| *host != primary).map(Peer::Only);
+        let holder = Peer::Only(primary);
+        let rules = others.flat_map(|other| [one_way(holder, other), one_way(other, holder)]).collect();
+        let at = self.lab.set_rules(rules)?;
+        self.mark(at, format!("no WAL arrives from {primary}"));
         Ok(())
+    }
+
+    /// Makes a primary write so many bytes of WAL.
+    pub fn write_wal(&self, primary: Host, bytes: u32) -> Result<()> {
+        let message = format!("select pg_logical_emit_message(true, 'lab', repeat('x', {bytes}))");
+        self.clients.query(primary, &message).map(drop)
     }
 
     /// Makes a primary write WAL and recycle it until what it writes now is gone.
