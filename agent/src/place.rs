@@ -106,10 +106,20 @@ pub fn check_socket(run_dir: &Path, port: u16) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether all of PostgreSQL's programs that the agent runs are there.
+/// PostgreSQL's programs that the agent runs.
+const NEEDED: [&str; 8] = [
+    "initdb",
+    "pg_basebackup",
+    "pg_controldata",
+    "pg_receivewal",
+    "pg_rewind",
+    "pg_waldump",
+    "postgres",
+    "psql",
+];
+
+/// Whether all of them are there: one that is missed later, after a failover above all, would keep a member away.
 pub fn check_programs(bin_dir: &Path) -> anyhow::Result<()> {
-    const NEEDED: [&str; 6] =
-        ["postgres", "initdb", "pg_basebackup", "pg_controldata", "pg_receivewal", "pg_waldump"];
     let missing: Vec<&str> = NEEDED.into_iter().filter(|name| !bin_dir.join(name).is_file()).collect();
     if !missing.is_empty() {
         bail!(
@@ -238,12 +248,11 @@ mod tests {
     #[test]
     fn all_programs_must_be_there() {
         let dir = scratch("programs");
-        for name in ["postgres", "initdb", "pg_controldata", "pg_receivewal", "pg_waldump"] {
-            std::fs::write(dir.join(name), "").expect("a program");
-        }
-        let refusal = check_programs(&dir).expect_err("one is missing").to_string();
-        assert!(refusal.starts_with("postgresql.bin_dir: no pg_basebackup in "), "{refusal}");
-        std::fs::write(dir.join("pg_basebackup"), "").expect("a program");
+        let make = |name: &str| std::fs::write(dir.join(name), "").expect("a program");
+        NEEDED.into_iter().filter(|name| !["pg_rewind", "psql"].contains(name)).for_each(make);
+        let refusal = check_programs(&dir).expect_err("two are missing").to_string();
+        assert!(refusal.starts_with("postgresql.bin_dir: no pg_rewind, psql in "), "{refusal}");
+        ["pg_rewind", "psql"].into_iter().for_each(make);
         check_programs(&dir).expect("all are there");
         std::fs::remove_dir_all(dir).expect("the scratch folder");
     }

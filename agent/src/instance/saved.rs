@@ -10,15 +10,18 @@ use std::path::{Path, PathBuf};
 /// The file's name in both places.
 pub const FILE: &str = "primacy.json";
 
-/// Reads what was saved last. A copy that is being mended is described by its marker alone: what lies inside may be
-/// another member's by now.
+/// Reads what was saved last. A copy that is being mended is described by its marker: what lies inside may be another
+/// member's by now, and each copy has a name of its own.
 ///
 /// # Errors
 /// If a file is there and can't be read: going on as if nothing had ever been seen would be wrong.
 pub fn load(data_dir: &Path, run_dir: &Path) -> io::Result<Saved> {
     let outside = read(run_dir)?.unwrap_or_default();
     let mut saved = match read_file(&marker(data_dir))? {
-        Some(mending) => mending,
+        // Its own description is the last that is written of a copy that was mended, before the marker goes.
+        Some(mending) => {
+            read(data_dir).ok().flatten().filter(|copy| copy.copy == mending.copy).unwrap_or(mending)
+        }
         None => read(data_dir)?.unwrap_or_default(),
     };
     saved.highest = saved.highest.max(outside.highest);
@@ -106,6 +109,14 @@ mod tests {
         let mending = Saved { copy: CopyId(2), mending: true, ..whole.clone() };
         begin_mending(&data, &mending).expect("marked");
         assert_eq!(load(&data, &run).expect("the marker"), mending, "whatever lies inside");
+        let mended = Saved { mending: false, ..mending };
+        store(&data, &mended).expect("stored");
+        assert_eq!(
+            load(&data, &run).expect("its own"),
+            mended,
+            "whoever mended it was killed before the marker went"
+        );
+        store(&data, &whole).expect("stored");
         forget_mending(&data).expect("whole again");
         forget_mending(&data).expect("and again");
         assert_eq!(load(&data, &run).expect("both"), whole);
