@@ -146,7 +146,7 @@ impl Node {
         for key in wanted.iter().map(Record::key).filter(|key| *key != Key::Reign) {
             compare.push((key.clone(), self.view.revision(&key)));
         }
-        let end = if admits(&wanted, self.admitted()) { self.end_here() } else { self.end_of(epoch) };
+        let end = self.end_of(epoch, admits(&wanted, self.admitted()));
         let mut put = vec![Record::Beat(Beat { epoch, end })];
         put.extend(wanted);
         let id = self.new_op();
@@ -159,16 +159,16 @@ impl Node {
     }
 
     /// The end of this reign's WAL, as far as it was ever published: whoever stands later is measured against it, so an
-    /// instance that can't be looked at just now doesn't take it back.
-    fn end_of(&self, epoch: Epoch) -> Lsn {
+    /// instance that can't be looked at just now doesn't take it back. What is there at the admission is what counts from
+    /// then on, however much was lost.
+    fn end_of(&self, epoch: Epoch, admission: bool) -> Lsn {
         let published = self.view.beat.as_ref().filter(|beat| beat.epoch == epoch);
         let published = published.map_or(Lsn(0), |beat| beat.end);
-        self.instance.data().map_or(published, |data| data.position.lsn.max(published))
-    }
-
-    /// The end of the WAL that this node has. With its admission that is what counts, however much was lost.
-    fn end_here(&self) -> Lsn {
-        self.instance.data().map_or(Lsn(0), |data| data.position.lsn)
+        match self.instance.data() {
+            Some(data) if admission => data.position.lsn,
+            Some(data) => data.position.lsn.max(published),
+            None => published,
+        }
     }
 
     /// The last reign in which somebody was admitted.

@@ -206,6 +206,20 @@ fn an_instance_that_cannot_be_looked_at_takes_nothing_back_of_its_end() {
 }
 
 #[test]
+fn a_rule_that_changes_takes_nothing_back_of_the_end_either() {
+    let mut a = Host::primary();
+    a.sees(writable(at(2, 300), &[]));
+    a.wake_for(Timer::Beat);
+    let published = a.beat();
+    a.answer(&published);
+    a.news([Record::Member(member("d", 1))]);
+    a.sees(writable(at(2, 100), &[("d", 100)]));
+    let change = a.beat();
+    assert_eq!(change.txn().put[0], beat(2, 300));
+    assert!(matches!(change.txn().put[1..], [Record::Rule(_)]), "{:?}", change.txn().put);
+}
+
+#[test]
 fn at_the_fence_the_lease_is_over_and_the_instance_is_killed() {
     let mut a = Host::primary();
     a.wake_at(a.fence());

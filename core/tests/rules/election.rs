@@ -333,6 +333,7 @@ fn nobody_stands_with_wal_of_a_reign_that_nobody_knows() {
     };
     assert!(stands(at(2, 210), &[1, 2]), "it was handed to it");
     assert!(!stands(at(3, 210), &[1, 2]), "further, but whose is it?");
+    assert!(!stands(at(2, 210), &[2]), "and from where did it come?");
 }
 
 /// `b` after the window, with the end of WAL that `a` has published.
@@ -370,7 +371,11 @@ fn who_was_elected_but_never_admitted_does_not_move_the_bound() {
     let renewal = b.beat();
     b.answer(&renewal);
     assert_eq!(published(&b.store), 900_000, "nor with its next sign of life");
-    b.settle();
+    b.acknowledge();
+    let promote = b.order();
+    b.done(&promote);
+    let admission = b.beat();
+    b.answer(&admission);
     assert_eq!(b.role(), "primary");
     assert_eq!(published(&b.store), 200, "what was lost then is lost for all");
 }

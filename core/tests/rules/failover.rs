@@ -4,7 +4,7 @@ use crate::host::*;
 use primacy_core::effect::Reply;
 use primacy_core::event::Right;
 use primacy_core::instance::{Op, Saved};
-use primacy_core::store::{Record, Refusal, Switchover, View};
+use primacy_core::store::{Record, Refusal, Reign, Switchover, View};
 use primacy_core::{Command, Config, Epoch, Event, Nonce, Timer};
 
 /// The store of `a`, whose last published end lies far beyond what `b` has, and which lists nobody.
@@ -93,6 +93,25 @@ fn a_consent_is_for_the_loss_that_was_known() {
     b.input(primacy_core::Input::Wake);
     b.settle();
     assert_eq!(b.role(), "standby", "the consent is over");
+}
+
+#[test]
+fn a_consent_stands_for_two_leases_where_these_are_long() {
+    let mut store = nobody_listed();
+    write(&mut store, [Record::Reign(Reign { ttl: secs(15), ..reign(2, "a") })]);
+    let mut b = Host::looked(config("b"), saved("b", &[1, 2]), store, in_recovery(at(2, 200)));
+    b.settle();
+    allow(&mut b, true);
+    for passed in (4..32).step_by(4) {
+        assert_eq!(b.replies(), [], "after {passed} s");
+        b.news([beat(2, 900)]);
+        b.pass(secs(4));
+        b.input(primacy_core::Input::Wake);
+    }
+    b.pass(secs(4));
+    b.input(primacy_core::Input::Wake);
+    let replies: Vec<_> = b.replies().into_iter().map(|(_, reply)| reply).collect();
+    assert_eq!(replies, [Reply::HolderLives]);
 }
 
 #[test]
