@@ -284,12 +284,14 @@ async fn clear_away(parent: &Path, prefix: &str, by: Instant) -> Result<(), Erro
     Ok(())
 }
 
-/// What the data directory says of its version; none if it is no data directory. Whatever else it says is no version
-/// of ours.
+/// What the data directory says of its version; none if it says nothing, as no data directory does. Whatever else it
+/// says is no version of ours.
 fn version_of(dir: &Path) -> Result<Option<String>, Error> {
     let path = dir.join("PG_VERSION");
     match fs::read(&path) {
-        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).trim().to_owned())),
+        Ok(bytes) => {
+            Ok(Some(String::from_utf8_lossy(&bytes).trim().to_owned()).filter(|said| !said.is_empty()))
+        }
         Err(why) if matches!(why.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
         Err(why) => Err(Error::Io { what: format!("read {}", path.display()), why }),
     }

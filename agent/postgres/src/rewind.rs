@@ -300,7 +300,10 @@ fn judge(said: &str, own: &Control) -> Result<Position, Error> {
         return Err(unfit(&format!("it has no checkpoint on timeline {} yet", position.timeline)));
     }
     if allowed != "t" {
-        return Err(unfit("the rewind user may not read files there"));
+        let calls = REWIND_CALLS.join(", ");
+        return Err(unfit(&format!(
+            "the rewind user may not read files there. On the primary: GRANT EXECUTE ON FUNCTION {calls} TO it"
+        )));
     }
     Ok(position)
 }

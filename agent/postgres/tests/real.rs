@@ -214,6 +214,9 @@ fn what_is_no_data_directory_is_left_alone() {
             assert!(
                 a.postgres.initdb(&json!({}), soon()).await.unwrap_err().to_string().contains("not empty")
             );
+            fs::write(data.join("PG_VERSION"), "\n").unwrap();
+            let found = a.postgres.inspect(soon()).await.unwrap();
+            assert_eq!(found, Found::Foreign(primacy_postgres::Foreign::NotPostgres), "it names no version");
             fs::write(data.join("PG_VERSION"), "9.6\n").unwrap();
             fs::create_dir(data.join("global")).unwrap();
             assert!(matches!(a.postgres.inspect(soon()).await.unwrap(), Found::Incomplete(_)));

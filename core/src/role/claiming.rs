@@ -121,13 +121,18 @@ impl Node {
         if self.holds(&claim) {
             return Some(self.won(out, &claim));
         }
-        let doubted = self.frozen.is_some() || self.store_is_behind().is_some();
-        if self.lease_revisions() != claim.base || doubted {
+        let overtaken = self.lease_revisions() != claim.base;
+        if overtaken || self.frozen.is_some() || self.store_is_behind().is_some() {
             if self.is_late_beat(&claim) {
                 return Some(Role::Starting);
             }
-            if let Some(reign) = &self.view.reign {
-                out.tell(Event::LostElection { to: reign.holder.clone() });
+            if let Some(reign) = self.view.reign.as_ref().filter(|_| overtaken) {
+                let (holder, moved_on) = (reign.holder.clone(), reign.epoch >= claim.epoch);
+                out.tell(if moved_on {
+                    Event::LostElection { to: holder }
+                } else {
+                    Event::HolderIsBack { holder }
+                });
             }
             return Some(Role::Standby);
         }

@@ -166,7 +166,7 @@ fn a_claim_is_lost_if_the_holder_beats_after_all() {
     a.claim();
     a.news([beat(1, 101)]);
     assert_ne!(a.role(), "promoting");
-    assert!(a.told().contains(&Event::LostElection { to: "a".into() }));
+    assert!(a.told().contains(&Event::HolderIsBack { holder: "a".into() }));
 }
 
 #[test]
@@ -254,6 +254,7 @@ fn a_reign_begins_with_the_holders_own_t() {
 fn a_claim_of_unknown_outcome_is_not_sent_again_once_the_store_is_known_to_have_gone_back() {
     let mut a = claiming();
     let claim = a.claim();
+    a.told();
     write(&mut a.store, [Record::Epoch(epoch_record(2, "", None))]);
     a.unknown(&claim);
     a.pass_pause();
@@ -261,6 +262,7 @@ fn a_claim_of_unknown_outcome_is_not_sent_again_once_the_store_is_known_to_have_
     a.answer(&read);
     a.settle();
     assert_eq!((a.role(), &a.asked[..]), ("standby", &[][..]));
+    assert_eq!(a.told(), [], "nobody was faster");
 }
 
 #[test]
