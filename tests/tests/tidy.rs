@@ -64,6 +64,22 @@ mod tidy {
     }
 
     #[test]
+    fn whatever_is_said_to_notice_a_hazard_is_there() {
+        let page = read(&root().join("docs/hazards.md"));
+        let witnesses = witnesses(&page);
+        assert!(witnesses.len() > 100, "docs/hazards.md names but {} witnesses", witnesses.len());
+        let code: String = files("rs").iter().map(|path| read(path)).collect();
+        let exists = |name: &String| {
+            code.contains(&format!("fn {name}()"))
+                || root().join(name).is_file()
+                || root().join("sim/mistakes").join(name).with_extension("patch").is_file()
+                || primacy_tests::faults::find(name).is_some()
+        };
+        let missing: Vec<&String> = witnesses.iter().filter(|name| !exists(name)).collect();
+        assert!(missing.is_empty(), "docs/hazards.md names what isn't there: {missing:#?}");
+    }
+
+    #[test]
     fn links_between_pages_are_alive() {
         let dead: Vec<String> = files("md").iter().flat_map(|path| dead_links(path)).collect();
         assert!(dead.is_empty(), "dead links:\n{}", dead.join("\n"));
@@ -82,6 +98,8 @@ mod tidy {
             invariants("I1, I16, I17, XI3 and I12."),
             BTreeSet::from(["I1", "I12", "I16"].map(String::from))
         );
+        let table = "| A01 | `a` | b | `c`, `d/e.rs`; mistake `f` |\n`g`\n";
+        assert_eq!(witnesses(table), BTreeSet::from(["c", "d/e.rs", "f"].map(String::from)));
         let (before, below) =
             by_heading("# a\n### I1: x\n## Not yet\n### I2: y, not I3\n## Then\nb", "Not yet");
         assert_eq!(
@@ -183,6 +201,13 @@ fn invariants(text: &str) -> BTreeSet<String> {
         word.strip_prefix('I').and_then(|n| n.parse::<u32>().ok()).is_some_and(|n| (1..=16).contains(&n))
     };
     words.filter(known).map(String::from).collect()
+}
+
+/// What stands in backticks in the last column of tables.
+fn witnesses(page: &str) -> BTreeSet<String> {
+    let rows = page.lines().filter_map(|line| line.strip_prefix('|')?.trim_end().strip_suffix('|'));
+    let last = rows.filter_map(|row| row.rsplit_once('|').map(|(_, last)| last));
+    last.flat_map(|cell| cell.split('`').skip(1).step_by(2)).map(str::to_owned).collect()
 }
 
 /// Those that have a heading of their own.
