@@ -3,19 +3,21 @@
 use crate::search::{Broken, Found, explore};
 use crate::step::{Next, next};
 use crate::worlds::Named;
+use primacy_sim::junit::Case;
 use primacy_sim::report;
 
 /// A world with more states than this is taken for one that grows without end.
 const STATES_MAX: usize = 20_000_000;
 
-/// Explores all of these worlds, and says how many have failed.
-pub fn all(worlds: &[&Named]) -> usize {
-    let failed = worlds.iter().filter(|named| !one(named)).count();
+/// Explores all of these worlds, and says what came of each.
+pub fn all(worlds: &[&Named]) -> Vec<Case> {
+    let cases: Vec<Case> = worlds.iter().map(|named| one(named)).collect();
+    let failed = cases.iter().filter(|case| case.failure.is_some()).count();
     if let Some(most) = memory() {
         println!("at most {most} of memory");
     }
     println!("test result: {} passed; {failed} failed", worlds.len() - failed);
-    failed
+    cases
 }
 
 /// The most memory that this process has had so far, as Linux tells it.
@@ -41,7 +43,7 @@ pub fn first(worlds: &[&Named]) -> bool {
     })
 }
 
-fn one(named: &Named) -> bool {
+fn one(named: &Named) -> Case {
     let found = explore(named, STATES_MAX);
     println!(
         "{:10} {} states, {} steps, depth {}, {:.1} s, {}",
@@ -55,26 +57,38 @@ fn one(named: &Named) -> bool {
     if let Some(broken) = &found.broken {
         tell(named, broken);
     }
-    reached(named, &found) && found.exhausted && counted(named, &found)
-}
-
-/// Whether everything was seen that must be.
-fn reached(named: &Named, found: &Found) -> bool {
     for (sometimes, depth) in named.sometimes.iter().zip(&found.reached) {
         match depth {
             Some(depth) => println!("           {}: after {depth} steps", sometimes.name),
             None => println!("           {}: NEVER", sometimes.name),
         }
     }
-    found.reached.iter().all(Option::is_some)
+    let wrong = wrong(named, &found);
+    let failure = (!wrong.is_empty()).then(|| wrong.join("\n"));
+    Case { name: named.name.to_owned(), seconds: Some(found.seconds), failure }
 }
 
-/// Whether there are as many states as there were when the world was written.
-fn counted(named: &Named, found: &Found) -> bool {
-    if found.states != named.states {
-        println!("           {} states were expected: if the change is meant, write it down", named.states);
+/// What isn't as it must be, besides what was told.
+fn wrong(named: &Named, found: &Found) -> Vec<String> {
+    let broken = found.broken.iter();
+    let mut wrong: Vec<String> = broken
+        .map(|broken| format!("{} {} in {} steps", broken.id, broken.what, broken.events.len()))
+        .collect();
+    let reached = named.sometimes.iter().zip(&found.reached);
+    wrong.extend(
+        reached
+            .filter(|(_, depth)| depth.is_none())
+            .map(|(sometimes, _)| format!("never: {}", sometimes.name)),
+    );
+    if !found.exhausted {
+        wrong.push("not exhausted".to_owned());
     }
-    found.states == named.states
+    if found.states != named.states {
+        let expected = named.states;
+        println!("           {expected} states were expected: if the change is meant, write it down");
+        wrong.push(format!("{} states instead of {expected}", found.states));
+    }
+    wrong
 }
 
 /// What happened, event by event, with what was told, and how the hosts stood after the last one but one.

@@ -9,7 +9,8 @@ mod worlds;
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
-use primacy_sim::mistakes;
+use primacy_sim::{junit, mistakes};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use worlds::{Named, WORLDS};
 
@@ -35,6 +36,9 @@ enum Sub {
         /// Stop at the first violation and say what was broken, in how many steps; for the planted mistakes.
         #[arg(long)]
         first: bool,
+        /// Write what came of it into this file, too, as JUnit's XML.
+        #[arg(long, value_name = "FILE", conflicts_with = "first")]
+        junit: Option<PathBuf>,
     },
     /// Plant mistakes in copies of the core, and see that the model checker catches them.
     Mistakes(mistakes::Choice),
@@ -61,12 +65,16 @@ fn main() -> Result<ExitCode> {
             }
             Ok(ExitCode::SUCCESS)
         }
-        Sub::Check { worlds, full, first } => {
+        Sub::Check { worlds, full, first, junit } => {
             let chosen = chosen(&worlds, full)?;
             if first {
                 Ok(if check::first(&chosen) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
             } else {
-                let failed = check::all(&chosen);
+                let cases = check::all(&chosen);
+                if let Some(path) = junit {
+                    junit::write(&path, "model check", &cases)?;
+                }
+                let failed = cases.iter().filter(|case| case.failure.is_some()).count();
                 if failed > 0 { bail!("{failed} worlds failed") } else { Ok(ExitCode::SUCCESS) }
             }
         }

@@ -4,8 +4,10 @@ use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
 use primacy_sim::engine::Engine;
 use primacy_sim::invariants::Violation;
+use primacy_sim::junit::{self, Case};
 use primacy_sim::regressions::{self, Kept};
 use primacy_sim::{exhaust, mistakes, plan, report, run, scenario, shrink, states};
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// Seeded simulations of Primacy clusters.
@@ -41,6 +43,9 @@ enum Sub {
         /// Only say what the first failing seed has broken; for the planted mistakes.
         #[arg(long)]
         first: bool,
+        /// Write what came of it into this file, too, as JUnit's XML.
+        #[arg(long, value_name = "FILE", conflicts_with = "first")]
+        junit: Option<PathBuf>,
     },
     /// Run the agent's async loop under madsim over the same world: one seed, or many.
     Driver {
@@ -56,6 +61,9 @@ enum Sub {
         /// Virtual seconds with troubles, for each seed.
         #[arg(long, default_value_t = 300)]
         seconds: u64,
+        /// Write what came of it into this file, too, as JUnit's XML.
+        #[arg(long, value_name = "FILE", conflicts_with = "seed")]
+        junit: Option<PathBuf>,
     },
     /// Play the stories of tests/scenarios, and compare what is told with what their files say.
     Scenario {
@@ -100,12 +108,16 @@ const NET: mistakes::Net = mistakes::Net {
 fn main() -> Result<()> {
     match Cli::parse().command {
         Sub::Run { seed, story, seconds } => one(Engine::World, seed, story, seconds * 1_000),
-        Sub::Sweep { seeds, seconds, first: true } => hunt(seeds, seconds * 1_000),
-        Sub::Sweep { seeds, seconds, first: false } => sweep(Engine::World, seeds, seconds * 1_000),
+        Sub::Sweep { seeds, seconds, first: true, .. } => hunt(seeds, seconds * 1_000),
+        Sub::Sweep { seeds, seconds, first: false, junit } => {
+            sweep(Engine::World, seeds, seconds * 1_000, junit.as_deref())
+        }
         Sub::Driver { seed: Some(seed), story, seconds, .. } => {
             one(Engine::Driver, seed, story, seconds * 1_000)
         }
-        Sub::Driver { seeds, seconds, .. } => sweep(Engine::Driver, seeds, seconds * 1_000),
+        Sub::Driver { seeds, seconds, junit, .. } => {
+            sweep(Engine::Driver, seeds, seconds * 1_000, junit.as_deref())
+        }
         Sub::Scenario { names, write } => scenario::command(&names, write),
         Sub::Exhaust(choice) => exhaust::command(&choice),
         Sub::States { write: false } => {
@@ -151,8 +163,41 @@ fn hunt(seeds: std::ops::Range<u64>, length_ms: u64) -> Result<()> {
     Ok(())
 }
 
-fn sweep(engine: Engine, seeds: std::ops::Range<u64>, length_ms: u64) -> Result<()> {
+fn sweep(engine: Engine, seeds: std::ops::Range<u64>, length_ms: u64, junit: Option<&Path>) -> Result<()> {
     let begun = Instant::now();
+    let (total, failed) = sweep_all(engine, &seeds, length_ms);
+    let (count, seconds) = (seeds.end - seeds.start, begun.elapsed().as_secs_f64());
+    print!("{}", report::counts(&total));
+    println!("seeds     {count} in {seconds:.1} s");
+    if let Some(seed) = failed.first() {
+        println!("first failing seed {seed}");
+    }
+    let mut cases = Vec::new();
+    for (nth, seed) in failed.iter().enumerate() {
+        let told = if nth < TOLD { tell_failure(engine, *seed, length_ms)? } else { "not told".to_owned() };
+        cases.push(Case { name: format!("seed {seed}"), seconds: None, failure: Some(told) });
+    }
+    let missed = report::below_floor(&total, count);
+    let missed = (count >= 100 && !missed.is_empty())
+        .then(|| format!("the sweep has seen too little: {}", missed.join("; ")));
+    let name = format!("seeds {}..{}", seeds.start, seeds.end);
+    cases.push(Case { name, seconds: Some(seconds), failure: missed.clone() });
+    if let Some(path) = junit {
+        let command = if engine == Engine::World { "sim sweep" } else { "sim driver" };
+        junit::write(path, command, &cases)?;
+    }
+    match missed {
+        _ if !failed.is_empty() => bail!("{} of {count} seeds fail: {failed:?}", failed.len()),
+        Some(missed) => bail!(missed),
+        None => Ok(()),
+    }
+}
+
+/// So many failing seeds are made simple and told.
+const TOLD: usize = 3;
+
+/// Runs seeds on all cores; says what was seen, and which of them fail, in order.
+fn sweep_all(engine: Engine, seeds: &std::ops::Range<u64>, length_ms: u64) -> (run::Counts, Vec<u64>) {
     let threads = std::thread::available_parallelism().map_or(1, usize::from) as u64;
     let parts = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..threads)
@@ -169,34 +214,20 @@ fn sweep(engine: Engine, seeds: std::ops::Range<u64>, length_ms: u64) -> Result<
         failed.extend(failures);
     }
     failed.sort_unstable();
-    let count = seeds.end - seeds.start;
-    print!("{}", report::counts(&total));
-    println!("seeds     {count} in {:.1} s", begun.elapsed().as_secs_f64());
-    if let Some(seed) = failed.first() {
-        println!("first failing seed {seed}");
-    }
-    for seed in failed.iter().take(3) {
-        tell_failure(engine, *seed, length_ms)?;
-    }
-    if !failed.is_empty() {
-        bail!("{} of {count} seeds fail: {failed:?}", failed.len());
-    }
-    let missed = report::below_floor(&total, count);
-    if count >= 100 && !missed.is_empty() {
-        bail!("the sweep has seen too little: {}", missed.join("; "));
-    }
-    Ok(())
+    (total, failed)
 }
 
-/// Makes a failing seed's plan simple, tells it and keeps it for the tests.
-fn tell_failure(engine: Engine, seed: u64, length_ms: u64) -> Result<()> {
+/// Makes a failing seed's plan simple, tells it and keeps it for the tests. What was told begins with what was broken.
+fn tell_failure(engine: Engine, seed: u64, length_ms: u64) -> Result<String> {
     let (small, again) = shrink::shrink(engine, seed, length_ms);
-    print!("{}", report::failure(engine, seed, &plan::from_seed(seed, length_ms), Some(&small), &again));
+    let mut told = report::failure(engine, seed, &plan::from_seed(seed, length_ms), Some(&small), &again);
+    print!("{told}");
     if let Some(violation) = again.violation {
+        told = format!("{violation}\n{told}");
         let kept = Kept { why: violation.to_string(), engine, seed, plan: small };
         println!("kept    {}", kept.write(&regressions::directory())?.display());
     }
-    Ok(())
+    Ok(told)
 }
 
 fn sweep_part(engine: Engine, seeds: impl Iterator<Item = u64>, length_ms: u64) -> (run::Counts, Vec<u64>) {
