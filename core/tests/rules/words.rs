@@ -144,6 +144,29 @@ fn what_could_not_be_done_is_told_with_the_reason() {
 }
 
 #[test]
+fn what_becomes_of_a_copy_is_told_with_its_places() {
+    let (epoch, to, source): (_, Name, Name) = (Epoch(3), "a".into(), "a".into());
+    let (position, left) = (at(2, 0x300), at(1, 0x200));
+    let told = lines([
+        Event::NotContained { epoch, position, left: Some(left) },
+        Event::NotContained { epoch, position, left: None },
+        Event::Rewinds { to, left, position },
+        Event::Starved { source: source.clone(), position },
+        Event::Reinitializes { source, position },
+        Event::Rewound { epoch },
+    ]);
+    let expected = [
+        "its data at t2 0/300 left the history of epoch 3 at t1 0/200: moves it aside and copies anew",
+        "its data at t2 0/300 is not part of the history of epoch 3: moves it aside and copies anew",
+        "its data at t2 0/300 left the history of a at t1 0/200: rewinds it",
+        "the WAL that follows t2 0/300 is gone at a and in the archive: moves the data aside and copies anew",
+        "an operator wants it so: moves its data at t2 0/300 aside and copies anew from a",
+        "its data is part of the history of epoch 3 again",
+    ];
+    assert_eq!(told, expected);
+}
+
+#[test]
 fn times_are_told_as_what_is_left() {
     let told = [
         Event::Lapsed { holder: "a".into(), after: secs(5) },
