@@ -1,4 +1,5 @@
-//! Every input and every fact as lines of JSON, in a ring of two files, so that a decision can be replayed.
+//! Every input and every fact as lines of JSON, in a ring of two files, so that a decision can be replayed
+//! (`cargo sim journal`).
 
 use crate::drain::Drain;
 use primacy_core::{Boot, Config, Event, Input, Time};
@@ -25,17 +26,8 @@ impl Journal {
         saved: &impl serde::Serialize,
     ) -> std::io::Result<Journal> {
         let journal = Journal { drain: Drain::new("journal", Ring::open(path)?)?, dropped: 0.into() };
-        let start = json!({
-            "me": config.me, "ttl": config.ttl, "drift": config.drift, "stop_budget": config.stop_budget,
-            "beat_every": config.beat_every, "store_patience": config.store_patience,
-            "retry_after": config.retry_after, "retry_longest": config.retry_longest, "demote_lead": config.demote_lead,
-            "election_window": config.election_window, "handover_patience": config.handover_patience,
-            "instance_patience": config.instance_patience, "clone_patience": config.clone_patience,
-            "restarts_max": config.restarts_max, "lag_bytes_max": config.lag_bytes_max, "rewind": config.rewind,
-            "priority": config.priority,
-        });
         let at = crate::clock::calendar_now();
-        journal.write(&json!({"start": {"at": at, "boot": boot, "config": start, "saved": saved}}));
+        journal.write(&json!({"start": {"at": at, "boot": boot, "config": config, "saved": saved}}));
         Ok(journal)
     }
 

@@ -5,6 +5,7 @@ use core::fmt;
 
 /// The settings of one node. Build it with [`Config::new`], change fields, then [`validate`](Config::validate) once.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Config {
     /// This node's name.
     pub me: Name,

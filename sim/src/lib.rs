@@ -10,6 +10,7 @@ pub mod driver;
 pub mod engine;
 pub mod exhaust;
 pub mod invariants;
+pub mod journal;
 pub mod junit;
 pub mod mistakes;
 pub mod plan;

@@ -6,7 +6,7 @@ use primacy_sim::engine::Engine;
 use primacy_sim::invariants::Violation;
 use primacy_sim::junit::{self, Case};
 use primacy_sim::regressions::{self, Kept};
-use primacy_sim::{exhaust, mistakes, plan, report, run, scenario, shrink, states};
+use primacy_sim::{exhaust, journal, mistakes, plan, report, run, scenario, shrink, states};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -81,6 +81,15 @@ enum Sub {
         #[arg(long)]
         write: bool,
     },
+    /// Give a real agent's journal to the core once more: the same must come of it. Says what the seeds have never done.
+    Journal {
+        /// The files, the older one of an agent first.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        /// Print everything that is told.
+        #[arg(long)]
+        story: bool,
+    },
     /// Plant mistakes in copies of the core, and see that the simulator catches them.
     Mistakes(mistakes::Choice),
     /// Measure how much faster than real time the world runs, on one core.
@@ -125,6 +134,7 @@ fn main() -> Result<()> {
             Ok(())
         }
         Sub::States { write: true } => Ok(std::fs::write(states::path(), states::document())?),
+        Sub::Journal { files, story } => journal::command(&files, story),
         Sub::Mistakes(choice) => mistakes::command(&NET, &choice),
         Sub::Bench { seeds } => {
             bench(seeds);

@@ -1,6 +1,7 @@
 //! The state machine as it was really seen: which role led to which, and which kinds of input were taken in each.
 
 use crate::run::{self, Counts};
+use crate::world::Move;
 use crate::{plan, report};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -8,12 +9,17 @@ use std::fmt::Write as _;
 /// How many seeds are looked at; the same ones each time.
 const SEEDS: u64 = 600;
 
-/// `docs/state-machine.md`, made anew.
-pub fn document() -> String {
+/// What these seeds have really done.
+pub fn seen() -> BTreeSet<Move> {
     let mut counts = Counts::default();
     for seed in 0..SEEDS {
         report::add(&mut counts, &run::run(seed, &plan::from_seed(seed, 300_000), false).counts);
     }
+    counts.moves.into_keys().collect()
+}
+
+/// `docs/state-machine.md`, made anew.
+pub fn document() -> String {
     let mut text = String::from(
         "# The state machine\n\nWritten by `cargo sim states --write` from what 600 seeded runs have really done, so it \
          can't be out of date\nwithout a test noticing. What each role means: `core/src/role/mod.rs`.\n\n## Roles\n\n\
@@ -21,7 +27,7 @@ pub fn document() -> String {
     );
     let mut edges: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
     let mut taken: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
-    for (before, input, after) in counts.moves.keys() {
+    for (before, input, after) in &seen() {
         if before != after {
             edges.entry((*before, *after)).or_default().insert(*input);
         }

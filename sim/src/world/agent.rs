@@ -10,7 +10,7 @@ use primacy_core::{Command, Effect, Epoch, Input, MachineId, Node, OpId, Revisio
 use std::sync::Arc;
 
 /// The kind of an input in a word or two.
-fn word(input: &Input) -> &'static str {
+pub fn word(input: &Input) -> &'static str {
     match input {
         Input::Wake => "wake",
         Input::News(News::Changed(..)) => "news",
