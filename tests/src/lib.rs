@@ -12,6 +12,7 @@
 //! | [`faults`] | the catalogue of faults, and how one is run |
 //! | [`chaos`] | faults drawn from a seed, at random moments, for as long as one likes |
 //! | [`record`] | what the agents logged: how reigns began, and by which way nodes came back |
+//! | [`journals`] | the agents' journals, given to the core once more |
 //! | [`report`] | the same outcome for people and as JSON |
 //! | [`packages`] | the Debian packages a lab needs |
 //! | [`parts`] | the parts of `cargo verify` |
@@ -20,6 +21,7 @@ pub mod chaos;
 pub mod client;
 pub mod faults;
 pub mod host;
+pub mod journals;
 pub mod judge;
 pub mod keeper;
 pub mod lab;

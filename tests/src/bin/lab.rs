@@ -11,7 +11,7 @@ use primacy_tests::lab::{Lab, Options, again_as_root, inner_role, is_root};
 use primacy_tests::network::{self, Host};
 use primacy_tests::report::{self, Live};
 use primacy_tests::time::Moment;
-use primacy_tests::{packages, place};
+use primacy_tests::{journals, packages, place};
 
 /// Clusters of real etcd, agents and PostgreSQL on three hosts, with faults and clients that count.
 #[derive(Parser)]
@@ -187,10 +187,11 @@ fn chaos(options: &Options, minutes: u64, seed: Option<u64>, logs: bool) -> Resu
     let verdict = chaos::run(&lab, &asked, &interrupt, &mut say).inspect_err(|_| keep_logs(&lab, &name))?;
     let report = verdict.save(&place::reports(), &name)?;
     println!("\n{}the report is {}", verdict.text(), report.display());
+    let told_the_same = journals_agree(&lab)?;
     if logs || !verdict.passed() {
         keep_logs(&lab, &name);
     }
-    Ok(verdict.passed())
+    Ok(verdict.passed() && told_the_same)
 }
 
 /// The lab of this name with a cluster, started if it isn't up.
@@ -240,8 +241,11 @@ fn fault(options: &Options, faults: &[Fault], times: usize, json: bool) -> Resul
     if json {
         println!("{}", serde_json::to_string_pretty(&outcomes.iter().map(report::json).collect::<Vec<_>>())?);
     }
-    let failed = broken + outcomes.iter().filter(|outcome| !outcome.problems.is_empty()).count();
-    let passed = outcomes.len() + broken - failed;
+    let told_the_same = journals_agree(&lab)?;
+    let failed = broken
+        + outcomes.iter().filter(|outcome| !outcome.problems.is_empty()).count()
+        + usize::from(!told_the_same);
+    let passed = outcomes.len() + broken + 1 - failed;
     if !json {
         if outcomes.len() > 1 {
             println!("{}\n{}\n", report::COLUMNS, table.join("\n"));
@@ -249,6 +253,20 @@ fn fault(options: &Options, faults: &[Fault], times: usize, json: bool) -> Resul
         println!("test result: {passed} passed; {failed} failed");
     }
     Ok(failed == 0)
+}
+
+/// Whether the core tells the same as the agents did, given all that they had to decide from.
+fn journals_agree(lab: &Lab) -> Result<bool> {
+    let replayed = journals::of_lab(&lab.name)?;
+    let (lives, inputs) = (replayed.lives, replayed.inputs);
+    if replayed.wrong.is_empty() {
+        eprintln!("journals: {lives} lives of agents, {inputs} inputs; the core tells the same again");
+        return Ok(true);
+    }
+    eprintln!("journals: {} times the core doesn't tell what an agent did", replayed.wrong.len());
+    replayed.wrong.iter().take(5).for_each(|what| eprintln!("  {what}"));
+    keep_logs(lab, "journals");
+    Ok(false)
 }
 
 /// Runs a fault so often; returns what came of it, and how many runs couldn't even be judged.
