@@ -1,13 +1,18 @@
 //! Explores worlds and says what was found.
 
+use crate::live::End;
 use crate::search::{Broken, Found, explore};
 use crate::step::{Next, next};
 use crate::worlds::Named;
 use primacy_sim::junit::Case;
 use primacy_sim::report;
+use std::collections::BTreeMap;
 
 /// A world with more states than this is taken for one that grows without end.
 const STATES_MAX: usize = 20_000_000;
+
+/// From so many states of each world it is looked how it goes on if nothing more goes wrong.
+const LOOKED_AT: u64 = 1_000;
 
 /// Explores all of these worlds, and says what came of each.
 pub fn all(worlds: &[&Named]) -> Vec<Case> {
@@ -33,7 +38,7 @@ pub fn first(worlds: &[&Named]) -> bool {
     // A violation is expected here, and a node's own check may be what finds it.
     std::panic::set_hook(Box::new(|_| {}));
     worlds.iter().any(|named| {
-        let found = explore(named, STATES_MAX);
+        let found = explore(named, STATES_MAX, looked_at(named));
         let broken = found.broken.as_ref();
         if let Some(broken) = broken {
             let steps = broken.events.len();
@@ -44,7 +49,7 @@ pub fn first(worlds: &[&Named]) -> bool {
 }
 
 fn one(named: &Named) -> Case {
-    let found = explore(named, STATES_MAX);
+    let found = explore(named, STATES_MAX, looked_at(named));
     println!(
         "{:10} {} states, {} steps, depth {}, {:.1} s, {}",
         named.name,
@@ -63,9 +68,38 @@ fn one(named: &Named) -> Case {
             None => println!("           {}: NEVER", sometimes.name),
         }
     }
+    if named.heals {
+        tell_ends(&found.ends);
+    }
     let wrong = wrong(named, &found);
     let failure = (!wrong.is_empty()).then(|| wrong.join("\n"));
     Case { name: named.name.to_owned(), seconds: Some(found.seconds), failure }
+}
+
+/// One in so many of its states.
+fn looked_at(named: &Named) -> Option<u64> {
+    named.heals.then(|| (named.states as u64 / LOOKED_AT).max(1))
+}
+
+/// How it goes on if nothing more goes wrong.
+fn tell_ends(ends: &[End]) {
+    let mut operators: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut steps = Vec::new();
+    for end in ends {
+        match end {
+            End::Healthy(after) => steps.push(*after),
+            End::NeedsOperator(why) => *operators.entry(why).or_default() += 1,
+        }
+    }
+    let most = steps.iter().max().copied().unwrap_or_default();
+    println!(
+        "           of {} states {} become healthy, after at most {most} steps",
+        ends.len(),
+        steps.len()
+    );
+    for (why, count) in operators {
+        println!("           {count} need an operator: {why}");
+    }
 }
 
 /// What isn't as it must be, besides what was told.

@@ -154,7 +154,7 @@ mod tests {
     #[test]
     fn stateright_finds_as_many_states_as_the_search() {
         for named in crate::worlds::WORLDS {
-            let found = search::explore(named, ENOUGH);
+            let found = search::explore(named, ENOUGH, None);
             assert!(found.broken.is_none() && found.depth > 3, "{}: depth {}", named.name, found.depth);
             // It counts the beginning as the first level.
             let checker = Explored(named).checker().target_max_depth(found.depth + 1).spawn_bfs().join();

@@ -3,6 +3,7 @@
 mod canon;
 mod check;
 mod explore;
+mod live;
 mod search;
 mod step;
 mod worlds;

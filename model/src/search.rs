@@ -5,6 +5,7 @@
 //! what they find is taken in the order of the slice: the numbers are the same however many threads there are.
 
 use crate::canon::fingerprint;
+use crate::live::{self, End};
 use crate::step::{Next, Step, guarded, next};
 use crate::worlds::Named;
 use primacy_sim::invariants::first_violation;
@@ -33,6 +34,8 @@ pub struct Found {
     pub broken: Option<Broken>,
     /// For each `sometimes` of the world: after how many steps it was first seen.
     pub reached: Vec<Option<usize>>,
+    /// How it goes on from some of the states, if that was asked for.
+    pub ends: Vec<End>,
 }
 
 /// Something that must not be.
@@ -56,12 +59,21 @@ struct Leads {
 
 type Seen = HashMap<u64, u64, ahash::RandomState>;
 
-/// Explores a world until it is exhausted, something is broken, or there are more states than `states_max`.
-pub fn explore(named: &Named, states_max: usize) -> Found {
+/// Explores a world until it is exhausted, something is broken, or there are more states than `states_max`. Looks how it
+/// goes on from one in `every` states, if that is a number.
+pub fn explore(named: &Named, states_max: usize, every: Option<u64>) -> Found {
     let begun = Instant::now();
     let reached = vec![None; named.sometimes.len()];
-    let mut found =
-        Found { states: 1, steps: 0, depth: 0, seconds: 0.0, exhausted: false, broken: None, reached };
+    let mut found = Found {
+        states: 1,
+        steps: 0,
+        depth: 0,
+        seconds: 0.0,
+        exhausted: false,
+        broken: None,
+        reached,
+        ends: Vec::new(),
+    };
     let first = match guarded(|| named.begin()) {
         Ok(first) => first,
         Err(what) => {
@@ -77,6 +89,17 @@ pub fn explore(named: &Named, states_max: usize) -> Found {
     while !edge.is_empty() && found.broken.is_none() && seen.len() <= states_max {
         let mut further = Vec::new();
         for slice in edge.chunks(SLICE) {
+            let chosen = slice.iter().filter(|(print, _)| every.is_some_and(|every| print % every == 0));
+            for (print, end) in go_on(named, &chosen.collect::<Vec<_>>()) {
+                match end {
+                    Ok(end) => found.ends.push(end),
+                    Err(what) if found.broken.is_none() => {
+                        found.broken =
+                            Some(Broken { id: "I16".into(), what, events: path(&first, &seen, print) });
+                    }
+                    Err(_) => {}
+                }
+            }
             for leads in expand(named, slice, &seen) {
                 take(leads, &mut found, &mut seen, &mut further, &first);
             }
@@ -91,6 +114,21 @@ pub fn explore(named: &Named, states_max: usize) -> Found {
     found.states = seen.len();
     found.seconds = begun.elapsed().as_secs_f64();
     found
+}
+
+/// How it goes on from these states, on all processors.
+fn go_on(named: &Named, chosen: &[&(u64, Box<World>)]) -> Vec<(u64, Result<End, String>)> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        let parts = chosen.chunks(chosen.len().div_ceil(threads).max(1));
+        let workers: Vec<_> = parts
+            .map(|part| {
+                let ends = part.iter().map(|(print, world)| (*print, live::goes_on(named, world)));
+                scope.spawn(move || ends.collect::<Vec<_>>())
+            })
+            .collect();
+        workers.into_iter().flat_map(|worker| worker.join().expect("a worker of the search")).collect()
+    })
 }
 
 fn take(

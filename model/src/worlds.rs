@@ -21,6 +21,8 @@ pub struct Named {
     pub fixes: &'static str,
     /// Explored only on demand.
     pub long: bool,
+    /// Its cluster becomes healthy once nothing more goes wrong. Two machines of one name never do.
+    pub heals: bool,
     /// How many states it has.
     pub states: usize,
     hosts: usize,
@@ -63,6 +65,7 @@ pub const WORLDS: &[Named] = &[
         asks: "does anything hang on the mirrored leader key?",
         fixes: "nothing is lost, exact clocks, punctual agents, no crashes; not followed beyond a takeover",
         long: false,
+        heals: true,
         states: 29,
         hosts: 2,
         tune: |_| {},
@@ -75,6 +78,7 @@ pub const WORLDS: &[Named] = &[
         asks: "is a lease given back only by a PostgreSQL that is stopped?",
         fixes: "one switchover, nothing is lost, exact clocks, no crashes; not followed beyond a takeover",
         long: false,
+        heals: true,
         states: 1_906,
         hosts: 2,
         tune: |_| {},
@@ -88,6 +92,7 @@ pub const WORLDS: &[Named] = &[
         fixes: "one switchover, one commit, one host loses its power or one request stalls, exact clocks; orders but \
                 stops take no time; one takeover",
         long: false,
+        heals: true,
         states: 9_734,
         hosts: 2,
         tune: |_| {},
@@ -110,6 +115,7 @@ pub const WORLDS: &[Named] = &[
         asks: "how long is a holder sure of its lease when beats and answers are late or lost?",
         fixes: "exact clocks, punctual agents, no crashes; not followed beyond a takeover",
         long: false,
+        heals: true,
         states: 7_332,
         hosts: 2,
         tune: |_| {},
@@ -122,6 +128,7 @@ pub const WORLDS: &[Named] = &[
         asks: "does PostgreSQL end in time if its agent is frozen at any moment?",
         fixes: "one freeze, nothing is lost, exact clocks, no crashes; not followed beyond a takeover",
         long: false,
+        heals: true,
         states: 11_851,
         hosts: 2,
         tune: |_| {},
@@ -134,6 +141,7 @@ pub const WORLDS: &[Named] = &[
         asks: "does a lease long enough for three beats without an answer count from the right one?",
         fixes: "exact clocks, punctual agents, no crashes; not followed beyond a takeover",
         long: false,
+        heals: true,
         states: 22_730,
         hosts: 2,
         tune: |config| config.ttl = Span(8),
@@ -146,6 +154,7 @@ pub const WORLDS: &[Named] = &[
         asks: "does PostgreSQL end in time by a slow clock?",
         fixes: "one freeze, nothing is lost, no crashes; not followed beyond a takeover",
         long: false,
+        heals: true,
         states: 124_106,
         hosts: 2,
         tune: |config| config.drift = Span(2),
@@ -164,6 +173,7 @@ pub const WORLDS: &[Named] = &[
         asks: "does an agent on a cloned machine take the reign of its name for its own?",
         fixes: "one host and its clone, two troubles, exact clocks, punctual agents; not followed beyond a takeover",
         long: false,
+        heals: false,
         states: 119_980,
         hosts: 2,
         tune: |config| {
@@ -181,6 +191,7 @@ pub const WORLDS: &[Named] = &[
         fixes: "two hosts, one trouble once the old primary has lost its power, one commit, exact clocks, no freezes; no \
                 takeover is followed",
         long: false,
+        heals: true,
         states: 254_232,
         hosts: 2,
         tune: |_| {},
@@ -204,6 +215,7 @@ pub const WORLDS: &[Named] = &[
         asks: "may a candidate trust what it has not heard?",
         fixes: "nothing else is lost, exact clocks, punctual agents, no crashes; not followed beyond a takeover",
         long: false,
+        heals: true,
         states: 404_631,
         hosts: 2,
         tune: |_| {},
@@ -216,6 +228,7 @@ pub const WORLDS: &[Named] = &[
         asks: "what may an agent conclude that was killed and started again?",
         fixes: "one crash, exact clocks, punctual agents; not followed beyond a takeover",
         long: false,
+        heals: true,
         states: 296_953,
         hosts: 2,
         tune: |_| {},
@@ -228,6 +241,7 @@ pub const WORLDS: &[Named] = &[
         asks: "what is a takeover worth whose winner is frozen meanwhile?",
         fixes: "one switchover, one freeze, nothing is lost, exact clocks, no crashes, one takeover",
         long: false,
+        heals: true,
         states: 447_754,
         hosts: 2,
         tune: |_| {},
@@ -247,6 +261,7 @@ pub const WORLDS: &[Named] = &[
         fixes: "two hosts, one takeover, exact clocks, punctual agents, no crashes, no commits, orders but stops take \
                 no time",
         long: false,
+        heals: true,
         states: 527_215,
         hosts: 2,
         tune: |_| {},
@@ -259,6 +274,7 @@ pub const WORLDS: &[Named] = &[
         asks: "can two of three hosts be writable at once, whatever single thing goes wrong?",
         fixes: "one trouble of any kind, exact clocks, orders but stops take no time, one takeover",
         long: false,
+        heals: true,
         states: 26_364,
         hosts: 3,
         tune: |_| {},
@@ -278,6 +294,7 @@ pub const WORLDS: &[Named] = &[
         fixes: "three hosts, store and watches never fail, orders but stops take no time; not followed beyond a \
                 takeover",
         long: false,
+        heals: true,
         states: 888_013,
         hosts: 3,
         tune: |config| config.drift = Span(2),
@@ -290,6 +307,7 @@ pub const WORLDS: &[Named] = &[
         asks: "can two of three hosts be writable at once, whatever two things go wrong?",
         fixes: "two troubles of any kind, exact clocks, orders but stops take no time, one takeover",
         long: true,
+        heals: true,
         states: 5_979_803,
         hosts: 3,
         tune: |_| {},
@@ -430,13 +448,19 @@ impl Named {
     /// The world at its beginning, in canonical form: if nothing else is asked for a healthy cluster, led by its first
     /// primary, where everybody may be elected.
     pub fn begin(&self) -> World {
-        let late_checkpoints = (self.bounds)().late_checkpoints;
-        let mut world =
-            World::new(self.setup(Bounds { epoch_max: u32::MAX, late_checkpoints, ..Bounds::default() }));
+        let mut world = self.unbound(&World::new(self.setup(Bounds::default())));
         (self.before)(&mut world);
         world.setup = self.setup((self.bounds)());
         world.spent = Spent::default();
         canonicalise(&mut world);
+        world
+    }
+
+    /// This state without the bounds of its world, in which nothing goes wrong any more.
+    pub fn unbound(&self, state: &World) -> World {
+        let late_checkpoints = (self.bounds)().late_checkpoints;
+        let mut world = state.clone();
+        world.setup = self.setup(Bounds { epoch_max: u32::MAX, late_checkpoints, ..Bounds::default() });
         world
     }
 }
