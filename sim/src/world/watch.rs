@@ -100,6 +100,11 @@ impl World {
             return;
         };
         let Some(last) = data.timeline() else { return };
+        // What a person has begun there since the agent's last look, nobody can be asked about.
+        let seen = one.node().and_then(|node| node.instance().data()).map(|data| data.position.epoch);
+        if seen < Some(last.epoch) {
+            return;
+        }
         let elsewhere = (0..).zip(&self.hosts).any(|(other, one)| {
             let copy = one.postgres.data.as_ref().filter(|copy| other != host && !copy.torn);
             copy.is_some_and(|copy| copy.holds(last.epoch, last.by, data.end))
