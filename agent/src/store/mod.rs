@@ -2,6 +2,8 @@
 
 pub mod directory;
 pub mod mirror;
+#[cfg(test)]
+mod parity;
 pub mod records;
 #[cfg(test)]
 mod tests;

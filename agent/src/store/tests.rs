@@ -18,14 +18,14 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-struct Etcd {
+pub(super) struct Etcd {
     child: Child,
     dir: PathBuf,
     address: SocketAddr,
 }
 
 impl Etcd {
-    async fn start() -> Etcd {
+    pub(super) async fn start() -> Etcd {
         let (address, peer) = (free_address(), free_address());
         let dir =
             std::env::temp_dir().join(format!("primacy-store-{}-{}", std::process::id(), address.port()));
@@ -46,7 +46,7 @@ impl Etcd {
         etcd
     }
 
-    fn client(&self) -> Client {
+    pub(super) fn client(&self) -> Client {
         Client::new(Config { try_timeout: TRY, ..Config::new([self.address.to_string()]) }).expect("a client")
     }
 
@@ -54,7 +54,7 @@ impl Etcd {
         self.store_with(SharedLease::default())
     }
 
-    fn store_with(&self, lease: SharedLease) -> EtcdStore {
+    pub(super) fn store_with(&self, lease: SharedLease) -> EtcdStore {
         let every = Duration::from_millis(500);
         EtcdStore::new(self.client(), paths(), "a".into(), Directory::default(), lease, every)
     }
@@ -79,7 +79,7 @@ impl Drop for Etcd {
     }
 }
 
-const PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
 fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port")
@@ -89,7 +89,7 @@ fn paths() -> Paths {
     Paths { prefix: "/s/c/".to_owned() }
 }
 
-fn reign(released: Option<Released>) -> Record {
+pub(super) fn reign(released: Option<Released>) -> Record {
     let ttl = Span::secs(5);
     let nonce = Nonce(u64::MAX);
     let machine = MachineId(9);
@@ -116,7 +116,7 @@ async fn read(store: &EtcdStore) -> Option<View> {
     }
 }
 
-async fn news(store: &EtcdStore) -> News {
+pub(super) async fn news(store: &EtcdStore) -> News {
     tokio::time::timeout(PATIENCE, store.news()).await.expect("news")
 }
 

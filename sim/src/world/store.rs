@@ -52,7 +52,7 @@ impl Store {
         let beats = records.iter().any(|record| matches!(record, Record::Beat(_)));
         let name = match (reign, &self.view.reign) {
             (Some(reign), _) => reign.released.is_none().then(|| reign.holder.clone()),
-            (None, Some(reign)) if beats => Some(reign.holder.clone()),
+            (None, Some(reign)) if beats => reign.released.is_none().then(|| reign.holder.clone()),
             (None, _) => return None,
         };
         (name != known).then_some(Record::Leader(Leader { name }))

@@ -83,8 +83,21 @@ pub const ALL: &[Fault] = &[
         LOSES,
         stopped_while_hung,
     ),
+    fault(
+        "shutdown",
+        "the primary's host shut down for 10 s: first the agent, then the rest",
+        MOVES,
+        |scene| host_shut_down(scene, true),
+    )
+    .by(Way::Stream),
     // Those that send WAL are asked to end, too: nobody gets the last of it.
-    fault("shutdown", "the primary's host shut down for 10 s", MOVES, host_shut_down).by(Way::Rewind),
+    fault(
+        "shutdown-all",
+        "all processes of the primary's host asked to end at once, for 10 s",
+        LOSES,
+        |scene| host_shut_down(scene, false),
+    )
+    .by(Way::Rewind),
     fault("A1", "etcd's leader frozen for 10 s", STAYS, store_leader_frozen).unnoticed(),
     fault("A2", "etcd leader's host cut off for 10 s, a standby's", STAYS, store_leader_cut_off),
     fault("A3", "600 ms of round trip between etcd's members for 20 s", LOSES, store_slow),
@@ -262,8 +275,14 @@ fn agent_stopped(scene: &mut Scene) -> Result<()> {
     scene.start(primary, Service::Agent)
 }
 
-fn host_shut_down(scene: &mut Scene) -> Result<()> {
+/// A service manager stops the agent's service first, and what it leaves behind with the host.
+fn host_shut_down(scene: &mut Scene, agent_first: bool) -> Result<()> {
     let primary = scene.primary()?;
+    if agent_first {
+        scene.keep(primary, Service::Agent, false)?;
+        scene.signal(primary, &[Target::Agent], Signal::Terminate)?;
+        scene.wait_for_the_end_of_agent(primary)?;
+    }
     scene.shut_down(primary)?;
     scene.pass(10);
     scene.switch_on(primary)?;
