@@ -50,4 +50,18 @@ mod tests {
         Arc::make_mut(&mut at.value).released = Some(primacy_core::store::Released { end: None, to: None });
         assert!(check(&world).is_some());
     }
+
+    #[test]
+    fn a_reign_that_was_taken_of_a_forgetful_store_is_one() {
+        let mut world = led();
+        world.record.forgotten = Some(world.store.view.clone());
+        let before = Arc::make_mut(world.record.forgotten.as_mut().unwrap());
+        let at = before.reign.as_mut().unwrap();
+        Arc::make_mut(&mut at.value).epoch = primacy_core::Epoch(109);
+        assert!(check(&world).is_some(), "the store has forgotten that reign, but nobody has taken another");
+        world.record.unwarned = Some(primacy_core::Epoch(1));
+        assert_eq!(check(&world), None);
+        reign(&mut world, 2, "b");
+        assert!(check(&world).is_some());
+    }
 }

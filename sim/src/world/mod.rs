@@ -175,13 +175,16 @@ impl World {
         }
     }
 
-    /// What the store has, or had before it forgot the last reign.
+    /// What the store has, or had before it forgot the last reign. A reign that was taken unwarned counts, however low
+    /// its number is: whoever reigned before must be gone by then.
     pub fn history(&self) -> &View {
         fn epoch(view: &View) -> Option<Epoch> {
             view.reign.as_ref().map(|reign| reign.epoch)
         }
         let now = &self.store.view;
-        self.record.forgotten.as_ref().filter(|before| epoch(before) > epoch(now)).unwrap_or(now)
+        let retaken = self.record.unwarned.is_some() && epoch(now) >= self.record.unwarned;
+        let before = self.record.forgotten.as_ref().filter(|_| !retaken);
+        before.filter(|before| epoch(before) > epoch(now)).unwrap_or(now)
     }
 
     /// The last reign that was given, even if the store has forgotten it.
