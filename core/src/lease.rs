@@ -127,6 +127,11 @@ impl Node {
         }
     }
 
+    /// Whether the reign in view was given back. A beat after that would only be in the way of whoever stands next.
+    fn has_released(&self) -> bool {
+        self.view.reign.as_ref().is_some_and(|reign| reign.released.is_some())
+    }
+
     /// The lease is over: nothing of the instance may stay writable.
     fn lose(&mut self, out: &mut Out, event: Event) {
         out.tell(event);
@@ -138,7 +143,7 @@ impl Node {
         let wanted = self.wanted_records();
         let Some(lease) = &self.lease else { return };
         let due = lease.next <= out.now || (!wanted.is_empty() && self.ask_again <= out.now);
-        if lease.sending.is_some() || !due {
+        if lease.sending.is_some() || !due || self.has_released() {
             return;
         }
         let (reign, beat, epoch) = (lease.reign, lease.beat, lease.epoch);

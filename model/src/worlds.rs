@@ -242,7 +242,7 @@ pub const WORLDS: &[Named] = &[
         fixes: "one switchover, one freeze, nothing is lost, exact clocks, no crashes, one takeover",
         long: false,
         heals: true,
-        states: 447_641,
+        states: 439_095,
         hosts: 2,
         tune: |_| {},
         before: lead,

@@ -108,6 +108,21 @@ fn a_lease_is_given_back_once() {
 }
 
 #[test]
+fn no_beat_follows_a_release_whose_answer_was_lost() {
+    let mut a = Host::primary();
+    let stop = a.shut_down();
+    a.done(&stop);
+    let release = a.beat();
+    let revision = a.apply(&release).expect("applied");
+    let released = Record::Reign(a.store.reign.as_deref().expect("a reign").clone());
+    a.unknown(&release);
+    a.pass(secs(1));
+    a.input(primacy_core::Input::News(primacy_core::store::News::Changed(revision, vec![released])));
+    assert_eq!(a.asked, [], "whoever stands next would be refused");
+    assert!(a.exited);
+}
+
+#[test]
 fn a_holder_that_does_not_know_how_its_postgresql_is_waits() {
     let mut a = Host::primary();
     let stop = a.shut_down();
