@@ -59,7 +59,7 @@ mod tests {
         let at = before.reign.as_mut().unwrap();
         Arc::make_mut(&mut at.value).epoch = primacy_core::Epoch(109);
         assert!(check(&world).is_some(), "the store has forgotten that reign, but nobody has taken another");
-        world.record.unwarned = Some(primacy_core::Epoch(1));
+        world.record.retaken = true;
         assert_eq!(check(&world), None);
         reign(&mut world, 2, "b");
         assert!(check(&world).is_some());

@@ -95,6 +95,8 @@ pub struct Record {
     /// A reign that was taken of a store that went back before anybody who knew of it could say so: no rule can prevent
     /// that (decision 17).
     pub unwarned: Option<Epoch>,
+    /// That was since the store was last exchanged.
+    pub retaken: bool,
     /// What must not have happened to a copy of the data.
     pub wrong: Option<(HostId, Wrong)>,
 }
@@ -182,8 +184,7 @@ impl World {
             view.reign.as_ref().map(|reign| reign.epoch)
         }
         let now = &self.store.view;
-        let retaken = self.record.unwarned.is_some() && epoch(now) >= self.record.unwarned;
-        let before = self.record.forgotten.as_ref().filter(|_| !retaken);
+        let before = self.record.forgotten.as_ref().filter(|_| !self.record.retaken);
         before.filter(|before| epoch(before) > epoch(now)).unwrap_or(now)
     }
 

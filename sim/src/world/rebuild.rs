@@ -40,6 +40,7 @@ impl World {
 
     fn exchange_store(&mut self, view: View, trail: &mut Trail) {
         self.record.forgotten = Some(Arc::new(self.history().clone()));
+        self.record.retaken = false;
         self.store.view = Arc::new(view);
         for host in 0..self.hosts.len() as HostId {
             self.watch_breaks(host, trail);

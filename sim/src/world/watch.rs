@@ -82,7 +82,7 @@ impl World {
             Event::Stands { epoch, right, .. } => self.watch_candidate(host, *epoch, *right),
             Event::Reinitializes { .. } => self.watch_given_up(host),
             Event::Took { epoch, .. } if self.record.forgotten.is_some() && !self.store_is_doubted() => {
-                self.record.unwarned = Some(*epoch);
+                (self.record.unwarned, self.record.retaken) = (Some(*epoch), true);
             }
             Event::Consented { .. } if !self.hosts[usize::from(host)].consents => {
                 self.record.wrong = Some((host, Wrong::Unasked));
