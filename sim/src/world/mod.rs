@@ -95,7 +95,7 @@ pub struct Record {
     /// A reign that was taken of a store that went back before anybody who knew of it could say so: no rule can prevent
     /// that (decision 17).
     pub unwarned: Option<Epoch>,
-    /// That was since the store was last exchanged.
+    /// One was taken so since the store was last exchanged.
     pub retaken: bool,
     /// What must not have happened to a copy of the data.
     pub wrong: Option<(HostId, Wrong)>,

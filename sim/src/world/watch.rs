@@ -81,7 +81,7 @@ impl World {
         match event {
             Event::Stands { epoch, right, .. } => self.watch_candidate(host, *epoch, *right),
             Event::Reinitializes { .. } => self.watch_given_up(host),
-            Event::Took { epoch, .. } if self.record.forgotten.is_some() && !self.store_is_doubted() => {
+            Event::Took { epoch, .. } if self.is_unwarned(host, *epoch) => {
                 (self.record.unwarned, self.record.retaken) = (Some(*epoch), true);
             }
             Event::Consented { .. } if !self.hosts[usize::from(host)].consents => {
@@ -89,6 +89,17 @@ impl World {
             }
             _ => {}
         }
+    }
+
+    /// Whether this reign was taken of a store that went back, and not of the one before: that answer was only late. And
+    /// nobody who knew better could say so.
+    fn is_unwarned(&self, host: HostId, epoch: Epoch) -> bool {
+        let me = &self.setup.configs[usize::from(host)].me;
+        let boot = self.hosts[usize::from(host)].boot;
+        let given = self.store.view.reign.as_ref().is_some_and(|reign| {
+            reign.holder == *me && reign.boot == boot && reign.epoch == epoch && reign.released.is_none()
+        });
+        given && self.record.forgotten.is_some() && !self.store_is_doubted()
     }
 
     /// An operator wants this copy replaced. Unless a loss was accepted, another one must hold all that it holds.
@@ -148,5 +159,28 @@ impl World {
         if short {
             self.record.wrong = Some((host, Wrong::Short));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::invariants::by_hand::{led, reign};
+    use primacy_core::{Boot, Epoch, Event, Span};
+
+    /// The answer to a claim from before the store went back may come when it has.
+    #[test]
+    fn only_what_the_store_names_now_was_taken_of_it() {
+        let mut world = led();
+        world.record.forgotten = Some(world.store.view.clone());
+        let took = Event::Took { epoch: Epoch(2), fence_in: Span::secs(4) };
+        world.watch_told(1, &took);
+        assert_eq!((world.record.unwarned, world.record.retaken), (None, false));
+        reign(&mut world, 2, "b");
+        world.host(1).boot = Boot(world.reign().unwrap().boot.0 + 1);
+        world.watch_told(1, &took);
+        assert!(!world.record.retaken, "another life of the same agent");
+        world.host(1).boot = world.reign().unwrap().boot;
+        world.watch_told(1, &took);
+        assert_eq!((world.record.unwarned, world.record.retaken), (Some(Epoch(2)), true));
     }
 }
