@@ -2,8 +2,8 @@
 
 use crate::host::*;
 use primacy_core::instance::{Failure, Foreign, Instance, Op};
-use primacy_core::store::{Record, Refusal, Released, Switchover};
-use primacy_core::{Command, Effect, Epoch, Event, Lsn, Timer};
+use primacy_core::store::{News, Record, Refusal, Released, Switchover};
+use primacy_core::{Command, Effect, Epoch, Event, Input, Lsn, Timer};
 
 #[test]
 fn a_primary_stops_in_order_then_gives_the_lease_back_then_exits() {
@@ -91,33 +91,31 @@ fn a_directory_that_became_foreign_is_not_given_back() {
     assert_eq!(a.role(), "frozen");
 }
 
-#[test]
-fn a_lease_is_given_back_once() {
+/// A primary whose agent is to stop, its release, which the store has taken, and the news of it.
+fn released() -> (Host, Asked, Input) {
     let mut a = Host::primary();
     let stop = a.shut_down();
     a.done(&stop);
     let release = a.beat();
     let revision = a.apply(&release).expect("applied");
-    let released = a.store.reign.clone().expect("a reign");
-    a.input(primacy_core::Input::News(primacy_core::store::News::Changed(
-        revision,
-        vec![Record::Reign(released.value.as_ref().clone())],
-    )));
+    let news = News::Changed(revision, vec![Record::Reign(release.reign().clone())]);
+    (a, release, Input::News(news))
+}
+
+#[test]
+fn a_lease_is_given_back_once() {
+    let (mut a, _, news) = released();
+    a.input(news);
     assert_eq!(a.asked, []);
     assert!(a.exited);
 }
 
 #[test]
 fn no_beat_follows_a_release_whose_answer_was_lost() {
-    let mut a = Host::primary();
-    let stop = a.shut_down();
-    a.done(&stop);
-    let release = a.beat();
-    let revision = a.apply(&release).expect("applied");
-    let released = Record::Reign(a.store.reign.as_deref().expect("a reign").clone());
+    let (mut a, release, news) = released();
     a.unknown(&release);
     a.pass(secs(1));
-    a.input(primacy_core::Input::News(primacy_core::store::News::Changed(revision, vec![released])));
+    a.input(news);
     assert_eq!(a.asked, [], "whoever stands next would be refused");
     assert!(a.exited);
 }
