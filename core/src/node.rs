@@ -205,6 +205,11 @@ impl Node {
         next
     }
 
+    /// Whether it waits for an answer of the store, or has to ask.
+    pub fn asks_the_store(&self) -> bool {
+        self.asking.is_some() || self.stale
+    }
+
     /// What the node is doing.
     pub fn role(&self) -> &Role {
         &self.role

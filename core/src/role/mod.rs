@@ -27,7 +27,7 @@ mod vacant;
 use crate::event::Frozen;
 use crate::instance::{Instance, Op};
 use crate::node::{Blind, Node, Out, Timer, UNORDERED};
-use crate::store::{EpochRecord, Key, Record};
+use crate::store::{EpochRecord, Initialize, Key, Record, Rule};
 use crate::{Effect, Event, Name, Time};
 use alloc::vec;
 pub use candidate::Candidate;
@@ -133,7 +133,8 @@ impl Node {
         if self.exiting { self.stop_and_exit(out) } else { None }
     }
 
-    /// See [`store_is_behind`](Node::store_is_behind).
+    /// See [`store_is_behind`](Node::store_is_behind). What any claim compares is written anew with it: one that is on its
+    /// way, by somebody who doesn't know of this yet, is refused.
     fn write_down_what_was_forgotten(&mut self, out: &mut Out) {
         let Some(Frozen::StoreWentBack { seen, .. }) = self.frozen else { return };
         if self.stale || self.view.epochs.last_key_value().is_some_and(|(known, _)| *known >= seen) {
@@ -142,7 +143,13 @@ impl Node {
         let followed = self.saved.lineage.iter().find(|(epoch, _)| *epoch == seen);
         let (holder, nonce) = (Name::from(""), followed.map_or(UNORDERED, |(_, nonce)| *nonce));
         let record = EpochRecord { epoch: seen, holder, nonce, fork: None, checkpointed: false };
-        self.ask_to_put(out, &[Key::Reign], vec![Record::Epoch(record)]);
+        let mut put = vec![Record::Epoch(record)];
+        match (&self.view.rule, &self.view.initialize) {
+            (Some(rule), _) => put.push(Record::Rule(Rule::clone(&rule.value))),
+            (None, Some(founded)) => put.push(Record::Initialize(Initialize::clone(&founded.value))),
+            (None, None) => {}
+        }
+        self.ask_to_put(out, &[Key::Reign], put);
     }
 
     /// Stops a PostgreSQL that this node has no lease for, then exits.

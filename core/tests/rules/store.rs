@@ -155,6 +155,30 @@ fn what_the_store_has_forgotten_is_written_down_by_those_who_know() {
     assert_eq!(b.asked, [], "once");
 }
 
+/// Whether this record is still as it was once `b` has written down that epoch 2 has been.
+fn is_left_alone(store: &View, key: &Key) -> bool {
+    let mut b = Host::standby();
+    let asked = interrupted(&mut b);
+    b.store = store.clone();
+    told_view(&mut b, &asked, store.clone());
+    let written = b.write();
+    b.answer(&written);
+    assert!(b.store.epochs.contains_key(&Epoch(2)));
+    b.store.revision(key) == store.revision(key)
+}
+
+#[test]
+fn a_claim_on_its_way_is_refused_once_it_is_known_that_the_store_went_back() {
+    let mut store = View { as_of: Revision(1_000), ..View::default() };
+    assert!(is_left_alone(&store, &Key::Initialize), "there is nothing to write anew");
+    let founded = Initialize { by: "c".into(), boot: Boot(9), system: None, foreign: false };
+    write(&mut store, [Record::Initialize(founded)]);
+    assert!(!is_left_alone(&store, &Key::Initialize), "the first reign would be claimed with it");
+    write(&mut store, [Record::Reign(reign(1, "a")), Record::Rule(rule(1, "a", &["b", "c"]))]);
+    assert!(!is_left_alone(&store, &Key::Rule), "any other compares the rule");
+    assert!(is_left_alone(&store, &Key::Reign), "which its holder alone writes");
+}
+
 /// A store from an old backup, in which somebody has written down that epoch 4 has been.
 fn forgetful() -> View {
     let mut store = reign_of_a(2);
