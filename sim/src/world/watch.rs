@@ -3,11 +3,12 @@
 //! The truth is told from timelines and who wrote them, never from what nodes or their records say.
 
 use super::event::HostId;
+use super::host::Host;
 use super::postgres::Timeline;
 use super::{World, Wrong};
-use primacy_core::event::Right;
+use primacy_core::event::{Frozen, Right};
 use primacy_core::instance::Order;
-use primacy_core::{Epoch, Event, Lsn, lineage};
+use primacy_core::{Epoch, Event, Lsn, Node, Role, lineage};
 
 impl World {
     /// A copy is about to be replaced. Whatever of the elected history it holds, another copy must hold, too; what it
@@ -81,7 +82,7 @@ impl World {
         match event {
             Event::Stands { epoch, right, .. } => self.watch_candidate(host, *epoch, *right),
             Event::Reinitializes { .. } => self.watch_given_up(host),
-            Event::Took { epoch, .. } if self.is_unwarned(host, *epoch) => {
+            Event::Took { epoch, .. } | Event::Resumed { epoch } if self.is_unwarned(host, *epoch) => {
                 (self.record.unwarned, self.record.retaken) = (Some(*epoch), true);
             }
             Event::Consented { .. } if !self.hosts[usize::from(host)].consents => {
@@ -92,14 +93,23 @@ impl World {
     }
 
     /// Whether this reign was taken of a store that went back, and not of the one before: that answer was only late. And
-    /// nobody who knew better could say so.
+    /// nobody who knew better had said so by then, or could have.
     fn is_unwarned(&self, host: HostId, epoch: Epoch) -> bool {
         let me = &self.setup.configs[usize::from(host)].me;
         let boot = self.hosts[usize::from(host)].boot;
-        let given = self.store.view.reign.as_ref().is_some_and(|reign| {
+        let Some(reign) = self.store.view.reign.as_ref().filter(|reign| {
             reign.holder == *me && reign.boot == boot && reign.epoch == epoch && reign.released.is_none()
-        });
-        given && self.record.forgotten.is_some() && !self.store_is_doubted()
+        }) else {
+            return false;
+        };
+        let mut words = self.store.view.epochs.range(epoch.next()..).map(|(_, word)| word.revision);
+        let warned = words.clone().any(|word| word < reign.revision);
+        let silent = |one: &Host| {
+            let frozen = |node: &Node| matches!(node.role(), Role::Frozen(Frozen::StoreWentBack { .. }));
+            one.running().is_some_and(|node| frozen(node) && !node.asks_the_store())
+        };
+        let unsaid = words.next().is_none() && self.hosts.iter().any(silent);
+        self.record.forgotten.is_some() && !warned && !unsaid
     }
 
     /// An operator wants this copy replaced. Unless a loss was accepted, another one must hold all that it holds.
@@ -164,7 +174,7 @@ impl World {
 
 #[cfg(test)]
 mod tests {
-    use crate::invariants::by_hand::{led, reign};
+    use crate::invariants::by_hand::{epoch, led, reign};
     use primacy_core::{Boot, Epoch, Event, Span};
 
     /// The answer to a claim from before the store went back may come when it has.
@@ -182,5 +192,20 @@ mod tests {
         world.host(1).boot = world.reign().unwrap().boot;
         world.watch_told(1, &took);
         assert_eq!((world.record.unwarned, world.record.retaken), (Some(Epoch(2)), true));
+    }
+
+    /// A word of a later reign that was there before the claim was.
+    #[test]
+    fn whoever_was_told_is_not_excused() {
+        let mut world = led();
+        world.record.forgotten = Some(world.store.view.clone());
+        world.host(1).boot = world.reign().unwrap().boot;
+        epoch(&mut world, 9, None);
+        reign(&mut world, 2, "b");
+        world.watch_told(1, &Event::Resumed { epoch: Epoch(2) });
+        assert!(!world.record.retaken);
+        epoch(&mut world, 9, None);
+        world.watch_told(1, &Event::Resumed { epoch: Epoch(2) });
+        assert!(world.record.retaken, "it came after the claim");
     }
 }
