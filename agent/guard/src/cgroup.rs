@@ -1,12 +1,23 @@
 //! A cgroup of the instance's own, where one is delegated: then `cgroup.kill` ends everything in it at once, whoever
 //! its parent is by now.
 
-use std::fs;
+use crate::proc::{parse_list, read};
+use rustix::io::{Errno, write};
+use std::fs::{self, File};
 use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 /// The name of the instance's group below the guard's own.
 const NAME: &str = "postgres";
+
+/// The instance's group. Its files are held open: it must work where nothing more can be opened.
+#[derive(Debug)]
+pub struct Group {
+    members: OwnedFd,
+    kill: File,
+}
 
 /// The group of the process that asks, as a folder.
 ///
@@ -34,7 +45,7 @@ fn find(mounts: &str, groups: &str) -> Option<PathBuf> {
 ///
 /// # Errors
 /// Says why there is none: not delegated, most often.
-pub fn prepare(data_dir: &Path) -> Result<PathBuf, String> {
+pub fn prepare(data_dir: &Path) -> Result<Group, String> {
     let own = own()?;
     if own.parent().is_none() || !own.join("cgroup.kill").exists() {
         return Err("the agent runs in the root cgroup: none is delegated to it".to_owned());
@@ -45,8 +56,38 @@ pub fn prepare(data_dir: &Path) -> Result<PathBuf, String> {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
         Err(e) => return Err(format!("make {}: {e}", group.display())),
     }
-    let writable = fs::OpenOptions::new().write(true).open(group.join("cgroup.procs"));
-    writable.map(|_| group.clone()).map_err(|e| format!("write to {}: {e}", group.display()))
+    let open = |name: &str, for_reading: bool| {
+        let file = group.join(name);
+        let opened = fs::OpenOptions::new().read(for_reading).write(true).open(&file);
+        opened.map_err(|e| format!("open {}: {e}", file.display()))
+    };
+    Ok(Group { members: open("cgroup.procs", true)?.into(), kill: open("cgroup.kill", false)? })
+}
+
+impl Group {
+    /// Kills everything in the group. Nothing in it is no error.
+    pub fn kill(&self) {
+        // Refused if the group is gone, and then so is everything in it; the caller looks for survivors anyway.
+        drop(self.kill.write_at(b"1", 0));
+    }
+
+    /// The processes in the group.
+    ///
+    /// # Errors
+    /// If there is no knowing them.
+    pub fn processes(&self) -> io::Result<Vec<i32>> {
+        match read(&self.members) {
+            Ok(list) => Ok(parse_list(&list)),
+            // The group is gone.
+            Err(Errno::NODEV) => Ok(Vec::new()),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// The process that calls becomes a member. One system call, and nothing is allocated.
+    pub(crate) fn enter(&self) -> io::Result<()> {
+        Ok(write(&self.members, b"0").map(drop)?)
+    }
 }
 
 /// Two instances of one agent's user must not share a group.
@@ -55,18 +96,6 @@ fn hash(path: &Path) -> u32 {
         .as_encoded_bytes()
         .iter()
         .fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
-}
-
-/// Kills everything in the group. Nothing in it is no error.
-pub fn kill(group: &Path) {
-    // Refused only if the group is gone, and then so is everything in it; the caller looks for survivors anyway.
-    drop(fs::write(group.join("cgroup.kill"), "1"));
-}
-
-/// The processes in the group.
-pub fn processes(group: &Path) -> Vec<i32> {
-    let text = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
-    text.lines().filter_map(|line| line.parse().ok()).collect()
 }
 
 #[cfg(test)]

@@ -6,54 +6,90 @@
 //! kernel hands out process numbers again, so each is looked at once more through a pidfd before it is killed: that
 //! can't come to mean another process (hazards A25, L16).
 
-use crate::cgroup;
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use crate::cgroup::Group;
+use crate::proc::{Proc, Seen, is_hidden};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
 use std::collections::BTreeMap;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// An instance, as seen from outside.
 #[derive(Clone, Debug)]
 pub struct Instance {
     data_dir: PathBuf,
-    group: Option<PathBuf>,
+    group: Option<Arc<Group>>,
     /// The process whose descendants all belong to it.
     parent: Option<i32>,
+    proc: Arc<Proc>,
 }
 
-/// What is known of a process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Seen {
-    parent: i32,
-    /// In clock ticks since boot: with the number, it names a process for ever.
-    started: u64,
-    zombie: bool,
+/// What is left of an instance, as far as it can be known.
+#[derive(Default)]
+struct Sight {
+    left: Vec<(i32, Seen)>,
+    /// Something could not be read: there may be more.
+    blind: Option<io::Error>,
+}
+
+impl Sight {
+    fn note<T>(&mut self, outcome: io::Result<T>) -> Option<T> {
+        outcome.map_err(|error| self.blind = Some(error)).ok()
+    }
+
+    /// Of any process, most of which are none of ours.
+    fn note_any<T>(&mut self, outcome: io::Result<Option<T>>) -> Option<T> {
+        match outcome {
+            Err(error) if is_hidden(&error) => None,
+            other => self.note(other).flatten(),
+        }
+    }
+
+    /// Why it can't be said that nothing is left; none if nothing is.
+    fn remains(&self) -> Option<String> {
+        match &self.blind {
+            Some(error) => Some(format!("there is no knowing which processes are left: {error}")),
+            None if self.left.is_empty() => None,
+            None => Some("some processes are not gone yet".to_owned()),
+        }
+    }
 }
 
 impl Instance {
     /// The instance that lives in this data directory, and in this cgroup if it has one.
-    pub fn new(data_dir: &Path, group: Option<PathBuf>) -> Instance {
+    pub fn new(data_dir: &Path, group: Option<Arc<Group>>, proc: Arc<Proc>) -> Instance {
         let data_dir = fs::canonicalize(data_dir).unwrap_or_else(|_| data_dir.to_owned());
-        Instance { data_dir, group, parent: None }
+        Instance { data_dir, group, parent: None, proc }
     }
 
-    /// The same, for a process that has no children but the instance's: whatever descends from it belongs to it.
+    /// The same, for a process that has no children but the instance's: whatever descends from it belongs to it. Only
+    /// the thread that kills may ask for the end of a child.
     #[must_use]
     pub fn below_me(self) -> Instance {
         Instance { parent: Some(own_pid()), ..self }
     }
 
-    /// The processes that are left, by number. Zombies are none: they run no code any more.
+    /// The processes that are known to be left, by number. Zombies are none: they run no code any more.
     pub fn processes(&self) -> Vec<i32> {
-        self.seen().into_iter().map(|(pid, _)| pid).collect()
+        self.look().left.into_iter().map(|(pid, _)| pid).collect()
     }
 
-    fn seen(&self) -> Vec<(i32, Seen)> {
-        let all = all_processes();
-        let mut ours: Vec<i32> = self.group.as_deref().map(cgroup::processes).unwrap_or_default();
+    fn look(&self) -> Sight {
+        let mut sight = Sight::default();
+        let mut all = BTreeMap::new();
+        for pid in sight.note(self.proc.numbers()).unwrap_or_default() {
+            all.extend(sight.note_any(self.proc.see(pid)).map(|seen| (pid, seen)));
+        }
+        let members = self.group.as_ref().and_then(|group| sight.note(group.processes())).unwrap_or_default();
+        for pid in &members {
+            // It may have begun since the others were listed.
+            all.extend(sight.note(self.proc.see(*pid)).flatten().map(|seen| (*pid, seen)));
+        }
+        let mut ours = members;
         ours.extend(self.parent);
-        ours.extend(all.keys().filter(|pid| self.is_postgres(**pid)));
+        ours.extend(all.keys().filter(|pid| sight.note_any(self.is_postgres(**pid)).is_some()));
         let mut next = 0;
         while next < ours.len() {
             let parent = ours[next];
@@ -65,36 +101,55 @@ impl Instance {
         ours.sort_unstable();
         ours.dedup();
         let known = ours.into_iter().filter_map(|pid| Some((pid, *all.get(&pid)?)));
-        known.filter(|(pid, seen)| !seen.zombie && *pid != own_pid()).collect()
+        sight.left = known.filter(|(pid, seen)| !seen.zombie && *pid != own_pid()).collect();
+        sight
     }
 
-    /// Whether any process is left.
+    /// Whether any process is left, or may be.
     pub fn any_left(&self) -> bool {
-        !self.processes().is_empty()
+        self.proc.keep_reserve();
+        self.look().remains().is_some()
     }
 
-    /// Kills all processes, as often as it takes until none is left or `patience` is over. Says whether none is left.
+    /// Kills all processes, as often as it takes until none is left or `patience` is over.
     ///
     /// SIGKILL is enough even for a process in uninterruptible sleep: it runs no code of its own any more; but it is
-    /// still listed, so this may say no for a while.
-    pub fn kill(&self, patience: Duration) -> bool {
+    /// still listed, so this may fail for a while.
+    ///
+    /// # Errors
+    /// If one is left, or that can't be known. Then it is to be tried again.
+    pub fn kill(&self, patience: Duration) -> Result<(), String> {
         let until = crate::now_us() + u64::try_from(patience.as_micros()).unwrap_or(u64::MAX);
-        loop {
+        self.proc.free_reserve();
+        let outcome = loop {
             if let Some(group) = &self.group {
-                cgroup::kill(group);
+                group.kill();
             }
+            self.kill_children();
             self.kill_descendants();
-            let left = self.seen();
-            if left.is_empty() {
-                return true;
-            }
-            for (pid, seen) in left {
-                kill_one(pid, |now| now.started == seen.started);
+            let sight = self.look();
+            let Some(why) = sight.remains() else { break Ok(()) };
+            for (pid, seen) in sight.left {
+                self.kill_one(pid, |now| now.started == seen.started);
             }
             if crate::now_us() >= until {
-                return false;
+                break Err(why);
             }
             std::thread::sleep(Duration::from_millis(2));
+        };
+        self.proc.keep_reserve();
+        outcome
+    }
+
+    /// This process's own children need no handle: until it asks for the end of one, nobody else gets its number. What
+    /// they leave behind is given to it, so this alone ends all of them where nothing can be opened.
+    fn kill_children(&self) {
+        if self.parent == Some(own_pid()) {
+            let children = self.proc.own_children().unwrap_or_default();
+            for pid in children.into_iter().filter_map(Pid::from_raw) {
+                // It may have ended, and whoever is left is looked for.
+                kill_process(pid, Signal::KILL).unwrap_or_default();
+            }
         }
     }
 
@@ -106,83 +161,60 @@ impl Instance {
         let mut next = 0;
         while next < family.len() {
             let (parent, _) = family[next];
-            family.extend(children_of(parent).into_iter().map(|child| (child, parent)));
+            // Whoever isn't found here is looked for among all.
+            let children = self.proc.children(parent).unwrap_or_default();
+            family.extend(children.into_iter().map(|child| (child, parent)));
             next += 1;
         }
         // Children first, while they still have the parent by which they are known. Whoever has lost it is a child of
         // the top.
         for (pid, parent) in family.into_iter().skip(1).rev() {
-            kill_one(pid, |now| now.parent == parent || now.parent == top);
+            self.kill_one(pid, |now| now.parent == parent || now.parent == top);
         }
     }
 
-    fn is_postgres(&self, pid: i32) -> bool {
-        let works_here = fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == self.data_dir);
-        works_here
-            && fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| {
-                let name = exe.file_name().map(|name| name.to_string_lossy().into_owned());
-                // After an upgrade of the package the file of a running program is "deleted".
-                name.is_some_and(|name| name == "postgres" || name == "postgres (deleted)")
-            })
+    /// Kills the process of this number if it is still the one that was meant.
+    fn kill_one(&self, number: i32, is_it: impl FnOnce(&Seen) -> bool) {
+        let Some(pid) = Pid::from_raw(number) else { return };
+        // The handle means whoever has the number now, for ever; then it is checked who that is.
+        let Ok(handle) = pidfd_open(pid, PidfdFlags::empty()) else { return };
+        if self.proc.see(number).ok().flatten().is_some_and(|now| is_it(&now)) {
+            // It may have ended meanwhile; whoever is left is looked at again.
+            pidfd_send_signal(&handle, Signal::KILL).unwrap_or_default();
+        }
+    }
+
+    /// Says so if it is one that works in the data directory.
+    fn is_postgres(&self, pid: i32) -> io::Result<Option<()>> {
+        if self.proc.link(pid, "cwd")?.is_none_or(|cwd| cwd != self.data_dir) {
+            return Ok(None);
+        }
+        let program = self.proc.link(pid, "exe")?;
+        Ok(program.filter(|program| is_program(program)).map(drop))
     }
 }
 
-/// Kills the process of this number if it is still the one that was meant.
-fn kill_one(number: i32, is_it: impl FnOnce(&Seen) -> bool) {
-    let Some(pid) = Pid::from_raw(number) else { return };
-    // The handle means whoever has the number now, for ever; then it is checked who that is.
-    let Ok(handle) = pidfd_open(pid, PidfdFlags::empty()) else { return };
-    if see(number).is_some_and(|now| is_it(&now)) {
-        // It may have ended meanwhile; whoever is left is looked at again.
-        pidfd_send_signal(&handle, Signal::KILL).unwrap_or_default();
-    }
+fn is_program(exe: &Path) -> bool {
+    // After an upgrade of the package the file of a running program is "deleted".
+    exe.file_name().is_some_and(|name| name == "postgres" || name == "postgres (deleted)")
 }
 
 fn own_pid() -> i32 {
     std::process::id().cast_signed()
 }
 
-/// The children of all its threads.
-fn children_of(pid: i32) -> Vec<i32> {
-    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    let lists = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
-    lists
-        .flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
-        .collect()
-}
-
-fn all_processes() -> BTreeMap<i32, Seen> {
-    let Ok(entries) = fs::read_dir("/proc") else { return BTreeMap::new() };
-    let numbers = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    numbers.filter_map(|pid| Some((pid, see(pid)?))).collect()
-}
-
-fn see(pid: i32) -> Option<Seen> {
-    parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
-}
-
-/// The fields of `/proc/PID/stat` follow the name, which may hold blanks and brackets of its own.
-fn parse_stat(stat: &str) -> Option<Seen> {
-    let (_, rest) = stat.rsplit_once(") ")?;
-    let fields: Vec<&str> = rest.split(' ').collect();
-    let zombie = matches!(*fields.first()?, "Z" | "X");
-    Some(Seen { parent: fields.get(1)?.parse().ok()?, started: fields.get(19)?.parse().ok()?, zombie })
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Instance, children_of, kill_one, parse_stat, see};
+    use super::Instance;
+    use crate::proc::Proc;
+    use std::fs;
     use std::path::Path;
     use std::process::{Command, Stdio};
+    use std::sync::Arc;
     use std::time::{Duration, Instant};
 
-    #[test]
-    fn a_name_with_brackets_does_not_confuse() {
-        let stat = "42 (a) b (c) S 7 42 42 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0 98765 1 2";
-        let seen = parse_stat(stat).unwrap();
-        assert_eq!((seen.parent, seen.started, seen.zombie), (7, 98_765, false));
-        assert!(parse_stat("42 (a) Z 7 42 42 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0 1 1 2").unwrap().zombie);
-        assert_eq!(parse_stat("rubbish"), None);
+    fn instance(data_dir: &Path) -> Instance {
+        Instance::new(data_dir, None, Arc::new(Proc::open().unwrap()))
     }
 
     #[test]
@@ -190,9 +222,9 @@ mod tests {
         let here = std::env::temp_dir().canonicalize().unwrap();
         let mut stranger =
             Command::new("sleep").arg("60").current_dir(&here).stdout(Stdio::null()).spawn().unwrap();
-        let instance = Instance::new(&here, None);
+        let instance = instance(&here);
         assert_eq!(instance.processes(), Vec::<i32>::new());
-        assert!(instance.kill(Duration::from_millis(50)));
+        assert_eq!(instance.kill(Duration::from_millis(50)), Ok(()));
         assert_eq!(stranger.try_wait().unwrap(), None);
         stranger.kill().unwrap();
         stranger.wait().unwrap();
@@ -202,11 +234,12 @@ mod tests {
     fn a_number_that_was_handed_out_again_is_left_alone() {
         let mut stranger = Command::new("sleep").arg("60").spawn().unwrap();
         let pid = stranger.id().cast_signed();
-        let real = see(pid).unwrap();
-        kill_one(pid, |now| now.started == real.started - 1);
+        let instance = instance(Path::new("/nowhere"));
+        let real = instance.proc.see(pid).unwrap().unwrap();
+        instance.kill_one(pid, |now| now.started == real.started - 1);
         std::thread::sleep(Duration::from_millis(20));
         assert_eq!(stranger.try_wait().unwrap(), None);
-        kill_one(pid, |now| now.started == real.started);
+        instance.kill_one(pid, |now| now.started == real.started);
         assert!(!stranger.wait().unwrap().success());
     }
 
@@ -215,21 +248,19 @@ mod tests {
         let script = "sleep 60 & sh -c 'sleep 60; :' & wait; exit 7";
         let mut parent = Command::new("sh").args(["-c", script]).spawn().unwrap();
         let top = parent.id().cast_signed();
+        let instance = Instance { parent: Some(top), ..instance(Path::new("/nowhere")) };
+        let children = |pid| instance.proc.children(pid).unwrap();
         let family = || -> Vec<i32> {
-            children_of(top)
-                .into_iter()
-                .flat_map(|child| [vec![child], children_of(child)].concat())
-                .collect()
+            children(top).into_iter().flat_map(|child| [vec![child], children(child)].concat()).collect()
         };
         let until = Instant::now() + Duration::from_secs(30);
         while family().len() < 3 {
             assert!(Instant::now() < until, "{:?}", family());
         }
         let family = family();
-        let instance = Instance { parent: Some(top), ..Instance::new(Path::new("/nowhere"), None) };
         instance.kill_descendants();
         assert_eq!(parent.wait().unwrap().code(), Some(7), "the parent itself is let be");
-        let alive = |pid: &i32| see(*pid).is_some_and(|seen| !seen.zombie);
+        let alive = |pid: &i32| instance.proc.see(*pid).unwrap().is_some_and(|seen| !seen.zombie);
         // Whoever is killed dies when it is next to run.
         while family.iter().any(alive) {
             assert!(Instant::now() < until, "{family:?}");
@@ -237,11 +268,28 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_is_gone_is_not_seen() {
-        let mut child = Command::new("true").spawn().unwrap();
-        let pid = child.id().cast_signed();
-        child.wait().unwrap();
-        assert_eq!(see(pid), None);
-        assert!(!Instance::new(Path::new("/nowhere"), None).any_left());
+    fn where_nobody_lives_nobody_is_left() {
+        assert!(!instance(Path::new("/nowhere")).any_left());
+    }
+
+    /// In a `/proc` in which one entry can be read no more than where memory is short.
+    #[test]
+    fn a_process_that_cannot_be_seen_may_be_left_and_one_that_is_gone_is_not() {
+        let dir = std::env::temp_dir().join(format!("primacy-proc-{}", std::process::id()));
+        let stat = |pid: i32| dir.join(format!("{pid}/stat"));
+        fs::create_dir_all(dir.join("77000001")).unwrap();
+        let instance = Instance::new(Path::new("/nowhere"), None, Arc::new(Proc::at(&dir).unwrap()));
+        assert!(!instance.any_left(), "it has no file any more, as if it had just ended");
+        fs::create_dir_all(stat(77_000_002)).unwrap();
+        assert!(instance.any_left());
+        let refusal = instance.kill(Duration::ZERO).unwrap_err();
+        assert!(refusal.contains("no knowing"), "{refusal}");
+        fs::remove_dir(stat(77_000_002)).unwrap();
+        fs::write(stat(77_000_002), "rubbish").unwrap();
+        assert!(instance.any_left(), "what makes no sense says nothing either");
+        fs::remove_file(stat(77_000_002)).unwrap();
+        assert!(!instance.any_left());
+        fs::remove_dir_all(&dir).unwrap();
+        assert!(instance.any_left(), "without the list nothing is known");
     }
 }

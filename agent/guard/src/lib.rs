@@ -8,12 +8,13 @@
 //! - [`server`] is the guard: one thread, one loop, states `idle` and `armed(epoch, F)`.
 //! - [`kill`] finds and kills the processes of an instance, and never a stranger. The agent uses it, too, when the
 //!   guard itself has died.
+//! - [`proc`](mod@proc) is what it sees of processes, also where nothing more can be opened.
 //! - [`client`] is the agent's end.
 //! - [`wire`] is what they say to each other, a line of JSON each.
 //!
 //! Rules, in the order of their weight:
 //!
-//! 1. Armed ends only when no process of the instance is left.
+//! 1. Armed ends only when no process of the instance is left, and that is known. What can't be seen may be there.
 //! 2. F only moves forward, and only for the epoch the guard is armed for.
 //! 3. PostgreSQL is started as primary only while armed for just that epoch; else only in recovery; and if it leaves
 //!    recovery while the guard isn't armed, it is killed.
@@ -22,6 +23,7 @@
 pub mod cgroup;
 pub mod client;
 pub mod kill;
+pub mod proc;
 pub mod server;
 pub mod wire;
 

@@ -1,12 +1,15 @@
 //! The guard itself: one thread, one loop.
 
+use crate::cgroup::Group;
 use crate::kill::Instance;
+use crate::proc::Proc;
 use crate::wire::{Ask, News, Reply, Request, Say, Start, Status, Why};
 use crate::{cgroup, now_us, tell};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FlockOperation, flock, inotify};
+use rustix::io::Errno;
 use rustix::mm::MlockAllFlags;
-use rustix::process::{Pid, PidfdFlags, WaitOptions, pidfd_open, wait};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, pidfd_send_signal, wait};
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
 };
@@ -16,7 +19,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -37,6 +41,8 @@ pub const LOG: &str = "guard.log";
 pub const LOCK: &str = "guard.lock";
 /// The longest one round of killing goes on before the loop looks around again.
 const KILL_ROUND: Duration = Duration::from_millis(200);
+/// Between two attempts at what the kernel has no memory, or no descriptors, for.
+const NAP: Duration = Duration::from_millis(5);
 /// With nothing to watch over and no agent, a guard goes after this long.
 const ALONE_US: u64 = 30_000_000;
 /// Somebody has asked it to end.
@@ -61,7 +67,7 @@ pub fn run(options: &Options) -> io::Result<()> {
     let mut guard = Guard::new(options, lock)?;
     let mut alone_since = now_us();
     while now_us() < alone_since + ALONE_US {
-        guard.turn()?;
+        guard.turn();
         if !guard.is_alone() {
             alone_since = now_us();
         } else if ASKED.load(Ordering::Relaxed) {
@@ -84,6 +90,9 @@ fn outlive_a_shutdown() {
         // SAFETY: the handler stores one number.
         unsafe { libc::signal(signal, handler as libc::sighandler_t) };
     }
+    // SAFETY: that is how it is unless the agent was started by somebody who ignores it. Children that vanish by
+    // themselves would leave their numbers to strangers.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
 }
 
 /// What the guard can do without, but says so.
@@ -114,8 +123,11 @@ struct Guard {
     listener: UnixListener,
     agent: Option<Agent>,
     state: State,
+    proc: Arc<Proc>,
     instance: Instance,
-    group: Result<PathBuf, String>,
+    group: Result<Arc<Group>, String>,
+    /// Why the last round of killing was not the last, as it was told.
+    unfinished: Option<String>,
     /// The postmaster that was started, while its end has not been told yet.
     postmaster: Option<OwnedFd>,
     /// Runs out at the fence, on the clock that counts suspended time.
@@ -145,13 +157,15 @@ struct Agent {
 
 impl Guard {
     fn new(options: &Options, lock: File) -> io::Result<Guard> {
+        let proc = Arc::new(Proc::open()?);
         let socket = options.run_dir.join(SOCKET);
         // The lock is ours, so whoever made this socket is gone.
         drop(std::fs::remove_file(&socket));
         let listener = UnixListener::bind(&socket)?;
         listener.set_nonblocking(true)?;
-        let group = cgroup::prepare(&options.data_dir);
-        let instance = Instance::new(&options.data_dir, group.as_ref().ok().cloned()).below_me();
+        let group = cgroup::prepare(&options.data_dir).map(Arc::new);
+        let instance =
+            Instance::new(&options.data_dir, group.as_ref().ok().cloned(), proc.clone()).below_me();
         let data_dir = options.data_dir.clone();
         Ok(Guard {
             data_dir,
@@ -159,8 +173,10 @@ impl Guard {
             listener,
             agent: None,
             state: State::Idle,
+            proc,
             instance,
             group,
+            unfinished: None,
             postmaster: None,
             timer: timerfd_create(TimerfdClockId::Boottime, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?,
             signal: None,
@@ -173,8 +189,8 @@ impl Guard {
     }
 
     /// Waits for something to do, and does it. The fence comes before everything else.
-    fn turn(&mut self) -> io::Result<()> {
-        let ready = self.wait()?;
+    fn turn(&mut self) {
+        let ready = self.wait();
         reap();
         if self.fence_fell() {
             self.kill_by_itself(Why::Fence);
@@ -189,31 +205,53 @@ impl Guard {
         if ready.agent {
             self.hear();
         }
-        Ok(())
     }
 
-    /// Looks around once a second even if nothing happens: orphans are reaped then.
-    fn wait(&self) -> io::Result<Ready> {
+    /// Looks around once a second even if nothing happens: orphans are reaped then. Where the kernel can't even wait,
+    /// it goes on by looking often: the guard's end would be that of PostgreSQL.
+    fn wait(&self) -> Ready {
         let mut fds =
             vec![PollFd::new(&self.listener, PollFlags::IN), PollFd::new(&self.timer, PollFlags::IN)];
         let agent = self.agent.as_ref().map(|agent| add(&mut fds, PollFd::new(&agent.stream, PollFlags::IN)));
         fds.extend(self.signal.iter().map(|fd| PollFd::new(fd, PollFlags::IN)));
         let postmaster = self.postmaster.as_ref().map(|fd| add(&mut fds, PollFd::new(fd, PollFlags::IN)));
         match poll(&mut fds, Some(&Timespec { tv_sec: 1, tv_nsec: 0 })) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(e) => return Err(e.into()),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(_) => {
+                std::thread::sleep(NAP);
+                return Ready { listener: true, agent: true, postmaster: false };
+            }
         }
         let ready = |at: Option<usize>| at.is_some_and(|at| !fds[at].revents().is_empty());
-        Ok(Ready { listener: ready(Some(0)), agent: ready(agent), postmaster: ready(postmaster) })
+        Ready { listener: ready(Some(0)), agent: ready(agent), postmaster: ready(postmaster) }
     }
 
     fn fence_fell(&self) -> bool {
         matches!(self.state, State::Armed { until, .. } if now_us() >= until)
     }
 
+    /// One round of killing, which says why it isn't the last. The handle of the postmaster comes first: for that
+    /// nothing has to be found or opened. It is the kernel that says at last whether any child is left.
+    fn kill(&mut self) -> Result<(), String> {
+        if let Some(postmaster) = &self.postmaster {
+            // Refused only if it has ended.
+            pidfd_send_signal(postmaster, Signal::KILL).unwrap_or_default();
+        }
+        let mut outcome = self.instance.kill(KILL_ROUND);
+        if reap() && outcome.is_ok() {
+            outcome = Err("a process that PostgreSQL has started is not gone yet".to_owned());
+        }
+        let why = outcome.as_ref().err();
+        if let Some(why) = why.filter(|why| self.unfinished.as_ref() != Some(why)) {
+            tell(&format!("goes on killing: {why}"));
+        }
+        self.unfinished = why.cloned();
+        outcome
+    }
+
     /// Kills everything, and stays armed until nothing is left.
     fn kill_by_itself(&mut self, why: Why) {
-        if !self.instance.kill(KILL_ROUND) {
+        if self.kill().is_err() {
             return self.set_timer();
         }
         self.nothing_left();
@@ -237,16 +275,14 @@ impl Guard {
     /// The postmaster ended by itself, or was killed by somebody: what it left behind is killed, then told. While armed
     /// it stays so: the holder may start its primary again, in the same epoch.
     fn postmaster_ended(&mut self) {
-        if self.instance.kill(KILL_ROUND) {
+        if self.kill().is_ok() {
             (self.postmaster, self.signal) = (None, None);
-            reap();
             self.say(&Say::News(News::Exited));
         }
     }
 
     /// No process of the instance is left.
     fn nothing_left(&mut self) {
-        reap();
         self.state = State::Idle;
         (self.postmaster, self.signal) = (None, None);
         self.set_timer();
@@ -270,7 +306,12 @@ impl Guard {
 
     /// A new agent replaces the old one, whose connection is closed.
     fn accept(&mut self) {
-        let Ok((stream, _)) = self.listener.accept() else { return };
+        let stream = match self.listener.accept() {
+            Ok((stream, _)) => stream,
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
+            // Whoever waits goes on waiting, and would keep the loop busy.
+            Err(_) => return std::thread::sleep(NAP),
+        };
         if stream.set_nonblocking(true).is_ok() {
             self.agent = Some(Agent { stream, buffer: Vec::new() });
         }
@@ -377,9 +418,7 @@ impl Guard {
     }
 
     fn kill_on_demand(&mut self) -> Result<(), String> {
-        if !self.instance.kill(KILL_ROUND) {
-            return Err("some processes are not gone yet".to_owned());
-        }
+        self.kill()?;
         self.nothing_left();
         Ok(())
     }
@@ -394,49 +433,74 @@ impl Guard {
             (Some(epoch), State::Armed { epoch: armed, until }) if epoch == armed && now_us() < until => {}
             (Some(epoch), _) => return Err(format!("not armed for epoch {epoch}")),
         }
-        self.instance = Instance::new(&self.data_dir, self.group.as_ref().ok().cloned()).below_me();
+        self.group = cgroup::prepare(&self.data_dir).map(Arc::new);
+        let group = self.group.as_ref().ok().cloned();
+        self.instance = Instance::new(&self.data_dir, group, self.proc.clone()).below_me();
         (self.signal, self.blind) = match watch(&self.data_dir) {
             Ok(signal) => (Some(signal), None),
             Err(why) => (None, Some(format!("a promotion without an order is noticed late: inotify: {why}"))),
         };
-        let spawned = self.spawn(start).map_err(|e| format!("start {:?}: {e}", start.argv.first()));
-        self.postmaster = Some(spawned?);
+        match self.spawn(start) {
+            Ok(postmaster) => self.postmaster = Some(postmaster),
+            Err(e) => {
+                // Whatever it has started by then. Who is left is told, and keeps the next one from being started.
+                self.kill().unwrap_or_default();
+                return Err(format!("start {:?}: {e}", start.argv.first()));
+            }
+        }
         Ok(())
     }
 
     fn spawn(&self, start: &Start) -> io::Result<OwnedFd> {
         let (program, arguments) = start.argv.split_first().ok_or(io::ErrorKind::InvalidInput)?;
         let log = OpenOptions::new().create(true).append(true).open(&start.log)?;
-        let members = self
-            .group
-            .as_ref()
-            .ok()
-            .and_then(|group| OpenOptions::new().write(true).open(group.join("cgroup.procs")).ok());
         let mut command = Command::new(program);
         command.args(arguments).env_clear().envs(start.env.iter().cloned()).current_dir(&self.data_dir);
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        command.envs(spare_the_backends(&start.env));
+        let (own, group) = (rustix::process::getpid(), self.group.as_ref().ok().cloned());
         // SAFETY: between fork and exec only system calls are made: nothing allocates, no lock is taken.
         unsafe {
             command.pre_exec(move || {
                 rustix::process::setsid()?;
-                rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
-                if let Some(members) = &members {
-                    rustix::io::write(members, b"0")?;
-                }
-                Ok(())
+                die_with(own)?;
+                group.as_ref().map_or(Ok(()), |group| group.enter())
             });
         }
         // The loop reaps it with all the others, and not before this.
-        let number = command.spawn()?.id().cast_signed();
-        let pid = Pid::from_raw(number).ok_or(io::ErrorKind::InvalidData)?;
-        Ok(pidfd_open(pid, PidfdFlags::empty())?)
+        let child = command.spawn()?;
+        let handle = Pid::from_raw(child.id().cast_signed()).ok_or(io::ErrorKind::InvalidData.into());
+        held(child, handle.and_then(|pid| Ok(pidfd_open(pid, PidfdFlags::empty())?)))
     }
 }
 
-/// Whether the process of this handle hasn't ended.
+/// The kernel kills the process that calls when its parent dies, which must be this one.
+fn die_with(parent: Pid) -> io::Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    // The parent may have died just before.
+    if rustix::process::getppid() == Some(parent) { Ok(()) } else { Err(Errno::PIPE.into()) }
+}
+
+/// Its handle. What there is none for must not run: nothing would tell of its end.
+fn held(mut child: Child, handle: io::Result<OwnedFd>) -> io::Result<OwnedFd> {
+    if handle.is_err() {
+        child.kill()?;
+        child.wait()?;
+    }
+    handle
+}
+
+/// PostgreSQL's backends set this in their own process. Without it they would inherit the guard's protection from being
+/// killed when memory is short, which is meant for the postmaster alone.
+fn spare_the_backends(env: &[(String, String)]) -> impl Iterator<Item = (&'static str, &'static str)> {
+    let wanted = [("PG_OOM_ADJUST_FILE", "/proc/self/oom_score_adj"), ("PG_OOM_ADJUST_VALUE", "0")];
+    wanted.into_iter().filter(|(name, _)| env.iter().all(|(known, _)| known != name))
+}
+
+/// Whether the process of this handle hasn't ended, as far as is known.
 fn is_alive(process: &OwnedFd) -> bool {
     let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
-    matches!(poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&at_once)), Ok(0))
+    !matches!(poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&at_once)), Ok(1))
 }
 
 /// Watches for files leaving the data directory.
@@ -446,7 +510,54 @@ fn watch(data_dir: &Path) -> rustix::io::Result<OwnedFd> {
     Ok(fd)
 }
 
-/// Collects children that have ended, the instance's orphans among them.
-fn reap() {
-    while let Ok(Some(_)) = wait(WaitOptions::NOHANG) {}
+/// Collects children that have ended, the instance's orphans among them. Says whether one is left.
+fn reap() -> bool {
+    loop {
+        match wait(WaitOptions::NOHANG) {
+            Ok(Some(_)) | Err(Errno::INTR) => {}
+            Ok(None) => return true,
+            Err(e) => return e != Errno::CHILD,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{die_with, held, spare_the_backends};
+    use rustix::process::{Pid, getpid, test_kill_process};
+    use std::io;
+    use std::os::unix::process::CommandExt;
+    use std::process::Command;
+
+    fn below(parent: Pid) -> io::Result<()> {
+        let mut command = Command::new("true");
+        // SAFETY: two system calls.
+        unsafe { command.pre_exec(move || die_with(parent)) };
+        command.spawn()?.wait().map(drop)
+    }
+
+    #[test]
+    fn whoever_has_lost_its_guard_between_fork_and_exec_runs_nothing() {
+        below(getpid()).unwrap();
+        assert_eq!(below(Pid::INIT).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+    }
+
+    #[test]
+    fn a_postmaster_that_no_handle_can_be_had_for_is_killed_at_once() {
+        let child = Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = Pid::from_child(&child);
+        let short = io::Error::from_raw_os_error(libc::EMFILE);
+        assert_eq!(held(child, Err(short)).unwrap_err().raw_os_error(), Some(libc::EMFILE));
+        test_kill_process(pid).unwrap_err();
+    }
+
+    #[test]
+    fn what_the_user_has_set_for_the_backends_is_kept() {
+        let set = |name: &str| (name.to_owned(), "5".to_owned());
+        let added =
+            |env: &[(String, String)]| spare_the_backends(env).map(|(name, _)| name).collect::<Vec<_>>();
+        assert_eq!(added(&[set("PATH")]), ["PG_OOM_ADJUST_FILE", "PG_OOM_ADJUST_VALUE"]);
+        assert_eq!(added(&[set("PG_OOM_ADJUST_VALUE")]), ["PG_OOM_ADJUST_FILE"]);
+        assert_eq!(added(&[set("PG_OOM_ADJUST_VALUE"), set("PG_OOM_ADJUST_FILE")]), Vec::<&str>::new());
+    }
 }

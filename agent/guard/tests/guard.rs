@@ -2,9 +2,10 @@
 
 use primacy_guard::kill::Instance;
 use primacy_guard::now_us;
+use primacy_guard::proc::Proc;
 use primacy_guard::server::{Options, SOCKET};
 use primacy_guard::wire::{Ask, News, Reply, Request, Say, Start, Status, Why};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -12,6 +13,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -78,15 +80,37 @@ impl Place {
     }
 
     fn instance(&self) -> Instance {
-        Instance::new(&self.dir.join("data"), None)
+        Instance::new(&self.dir.join("data"), None, Arc::new(Proc::open().unwrap()))
+    }
+
+    /// From now on the guard can have descriptors below this number only. What it has open stays open.
+    fn limit_descriptors(&self, limit: u64) {
+        let limit = Rlimit { current: Some(limit), maximum: Some(1_024) };
+        prlimit(Some(Pid::from_child(&self.guard)), Resource::Nofile, limit).unwrap();
+    }
+
+    fn first_free_descriptor(&self) -> u64 {
+        let used = |number: &u64| Path::new(&format!("/proc/{}/fd/{number}", self.guard.id())).exists();
+        (0..).find(|number| !used(number)).unwrap()
+    }
+
+    /// A postmaster with a session, and an orphan of one that works elsewhere.
+    fn family(&self) -> Request {
+        let session = format!("{} -c 'sleep 71; :' &", self.dir.join("bin/postgres").display());
+        let orphan = "(cd /; exec sleep 71) & echo $! > orphan";
+        self.start(&format!("{session} ({orphan}); mv orphan told; wait; sleep 71"), Some(3))
     }
 
     /// The process number that a script has written to this file.
     fn told(&self, file: &str) -> i32 {
+        self.words(file).parse().unwrap()
+    }
+
+    fn words(&self, file: &str) -> String {
         let until = Instant::now() + Duration::from_secs(5);
         loop {
             if let Ok(text) = fs::read_to_string(self.dir.join("data").join(file)) {
-                return text.trim().parse().unwrap();
+                return text.trim().to_owned();
             }
             assert!(Instant::now() < until, "nobody writes {file}");
             std::thread::sleep(Duration::from_millis(5));
@@ -116,7 +140,7 @@ fn command(program: &Path, dir: &Path) -> Command {
 impl Drop for Place {
     fn drop(&mut self) {
         self.end_guard();
-        assert!(self.instance().kill(Duration::from_secs(5)));
+        self.instance().kill(Duration::from_secs(5)).unwrap();
         fs::remove_dir_all(&self.dir).unwrap();
     }
 }
@@ -175,6 +199,61 @@ fn at_the_fence_everything_dies_though_the_agent_is_gone() {
     place.wait_for(2);
     place.wait_for(0);
     assert_eq!(place.agent().ask(Request::Status).unwrap().armed, None);
+}
+
+fn is_there(pid: i32) -> bool {
+    Path::new(&format!("/proc/{pid}")).exists()
+}
+
+#[test]
+fn a_guard_that_can_open_nothing_more_kills_everybody_at_the_fence() {
+    let place = Place::new();
+    let mut agent = place.agent();
+    agent.ask(Request::Arm { epoch: 3, until: soon(1_000) }).unwrap();
+    agent.ask(place.family()).unwrap();
+    let orphan = place.told("told");
+    place.limit_descriptors(place.first_free_descriptor());
+    assert_eq!(agent.news(), News::Killed(Why::Fence));
+    assert_eq!(place.instance().processes(), Vec::<i32>::new());
+    assert!(!is_there(orphan));
+    assert_eq!(agent.ask(Request::Status).unwrap().armed, None);
+}
+
+/// Not even what it has kept for this helps: it kills all the same, and doesn't say that it is done before it knows.
+#[test]
+fn what_the_guard_cannot_know_it_does_not_tell_as_done() {
+    let place = Place::new();
+    let mut agent = place.agent();
+    let until = soon(1_000);
+    agent.ask(Request::Arm { epoch: 3, until }).unwrap();
+    agent.ask(place.family()).unwrap();
+    let orphan = place.told("told");
+    place.limit_descriptors(0);
+    place.wait_for(0);
+    while is_there(orphan) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let status = agent.ask(Request::Look).unwrap();
+    assert_eq!((status.armed, status.left), (Some((3, until)), Some(true)));
+    let refusals = [
+        agent.ask(Request::Kill).unwrap_err(),
+        agent.ask(Request::Arm { epoch: 4, until: soon(60_000) }).unwrap_err(),
+        agent.ask(place.start("sleep 71", None)).unwrap_err(),
+    ];
+    assert!(refusals[0].contains("no knowing"), "{refusals:?}");
+    assert_eq!(agent.ask(Request::Status).unwrap().armed, Some((3, until)));
+    place.limit_descriptors(1_024);
+    assert_eq!(agent.news(), News::Killed(Why::Fence));
+    assert_eq!(agent.ask(Request::Look).unwrap().left, Some(false));
+}
+
+#[test]
+fn only_the_postmaster_keeps_the_guards_protection_when_memory_is_short() {
+    let place = Place::new();
+    let mut agent = place.agent();
+    let told = "echo $PG_OOM_ADJUST_FILE $PG_OOM_ADJUST_VALUE > words; mv words told; sleep 72";
+    agent.ask(place.start(told, None)).unwrap();
+    assert_eq!(place.words("told"), "/proc/self/oom_score_adj 0");
 }
 
 #[test]
@@ -381,7 +460,7 @@ fn the_postmaster_dies_with_the_guard_and_the_agent_can_kill_the_rest() {
     place.wait_for(3);
     place.end_guard();
     assert_eq!(agent.hear(), Err("closed".into()));
-    assert!(place.instance().kill(Duration::from_secs(5)));
+    place.instance().kill(Duration::from_secs(5)).unwrap();
     assert!(!place.instance().any_left());
     place.guard = spawn(&place.dir);
     place.agent().ask(Request::Status).unwrap();

@@ -4,12 +4,14 @@ use crate::clock::instant;
 use primacy_core::{Epoch, Guard, Time};
 use primacy_guard::client::{Client, Error, Event, Place};
 use primacy_guard::kill::Instance as Processes;
+use primacy_guard::proc::Proc;
 use primacy_guard::wire::{News, Request, Start, Status};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
@@ -24,6 +26,8 @@ const KILL_PATIENCE: Duration = Duration::from_millis(800);
 /// The connection to a guard, as long as it lasts.
 pub struct Hold {
     place: Place,
+    /// Open from the start: what a dead guard leaves behind is killed also where nothing more can be opened.
+    proc: Arc<Proc>,
     connection: RefCell<Option<Connection>>,
     /// What the guard said by itself and the core hasn't heard yet.
     unheard: RefCell<Vec<Guard>>,
@@ -44,16 +48,20 @@ struct Connection {
 
 impl Hold {
     /// No connection yet.
-    pub fn new(place: Place) -> Hold {
-        Hold {
+    ///
+    /// # Errors
+    /// If `/proc` can't be opened.
+    pub fn new(place: Place) -> std::io::Result<Hold> {
+        Ok(Hold {
             place,
+            proc: Arc::new(Proc::open()?),
             connection: RefCell::default(),
             unheard: RefCell::default(),
             heard: Notify::new(),
             weak: RefCell::default(),
             ended: Cell::new(false),
             exits: Notify::new(),
-        }
+        })
     }
 
     /// Takes hold of a guard that outlived the agent before this one. What it runs goes on.
@@ -144,7 +152,12 @@ impl Hold {
         }
         self.end_guard();
         let processes = self.processes();
-        tokio::task::spawn_blocking(move || processes.kill(KILL_PATIENCE)).await.unwrap_or(false)
+        let killed = tokio::task::spawn_blocking(move || processes.kill(KILL_PATIENCE)).await;
+        let killed = killed.unwrap_or_else(|error| Err(error.to_string()));
+        if let Err(why) = &killed {
+            tracing::warn!(why, "what the guard has left is not killed yet");
+        }
+        killed.is_ok()
     }
 
     /// Whether any process of the instance is left, whoever started it.
@@ -162,7 +175,7 @@ impl Hold {
     }
 
     fn processes(&self) -> Processes {
-        Processes::new(&self.place.data_dir, None)
+        Processes::new(&self.place.data_dir, None, self.proc.clone())
     }
 
     /// Waits until the guard says something by itself.

@@ -90,7 +90,7 @@ impl Local {
     ) -> anyhow::Result<Local> {
         let data_dir = settings.postgres.data_dir.clone();
         let program = std::env::current_exe().context("find this program's own file")?;
-        let guard = Hold::new(Place { program, run_dir: run_dir.clone(), data_dir });
+        let guard = Hold::new(Place { program, run_dir: run_dir.clone(), data_dir }).context("open /proc")?;
         let postgres = Postgres::new(postgres_settings(&settings, run_dir.clone())?);
         let local = Local {
             settings,
