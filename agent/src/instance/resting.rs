@@ -3,11 +3,13 @@
 use super::{data, postgres_settings, saved};
 use crate::config::Settings;
 use crate::place;
-use anyhow::bail;
+use anyhow::{Context, bail};
 use primacy_core::instance::{Data, Saved};
+use primacy_guard::proc::{Proc, is_hidden};
 use primacy_postgres::{Found, Instant, Postgres};
 use std::fs::File;
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How long a look may take: the end of the WAL is searched.
@@ -38,8 +40,8 @@ pub async fn look(mut settings: Settings) -> anyhow::Result<Resting> {
     if saved.mending {
         bail!("{shown} was being rewound and is not whole: use another member's copy");
     }
-    if let Some(pid) = at_work_in(&dir) {
-        bail!("PostgreSQL runs on {shown}, process {pid}: stop it first");
+    if let Some((pid, program)) = at_work_in(&dir).context("look for processes")? {
+        bail!("{}", refusal(&dir, pid, &program));
     }
     let postgres = Postgres::new(postgres_settings(&settings, run_dir)?);
     match postgres.inspect(Instant::now() + PATIENCE).await? {
@@ -53,13 +55,31 @@ pub async fn look(mut settings: Settings) -> anyhow::Result<Resting> {
     }
 }
 
-/// A process that is at work in this directory, as all of PostgreSQL's are in that of their data.
-fn at_work_in(dir: &Path) -> Option<i32> {
-    let processes = std::fs::read_dir("/proc").ok()?.flatten();
-    let pids = processes.filter_map(|process| process.file_name().to_str()?.parse().ok());
-    let mut inside = pids
-        .filter(|pid: &i32| std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|place| place == dir));
-    inside.next()
+/// A process whose working directory this is, as for all of PostgreSQL's it is that of their data, and its program.
+fn at_work_in(dir: &Path) -> io::Result<Option<(i32, PathBuf)>> {
+    let proc = Proc::open()?;
+    for pid in proc.numbers()? {
+        match proc.link(pid, "cwd") {
+            Ok(place) if place.as_deref() == Some(dir) => {
+                return Ok(Some((pid, proc.link(pid, "exe")?.unwrap_or_default())));
+            }
+            Ok(_) => {}
+            // PostgreSQL runs as the one who asks.
+            Err(error) if is_hidden(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
+}
+
+/// Not everybody who is there is PostgreSQL: an operator's shell is, too.
+fn refusal(dir: &Path, pid: i32, program: &Path) -> String {
+    let (shown, name) = (dir.display(), program.file_name().unwrap_or_default().display());
+    if program.ends_with("postgres") {
+        format!("PostgreSQL runs on {shown}, process {pid}: stop it first")
+    } else {
+        format!("process {pid} ({name}) works in {shown}: end it, or let it leave that directory first")
+    }
 }
 
 #[cfg(test)]
@@ -71,9 +91,13 @@ mod tests {
         let dir =
             std::env::temp_dir().canonicalize().unwrap().join(format!("primacy-work-{}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
-        assert_eq!(at_work_in(&dir), None);
+        assert_eq!(at_work_in(&dir).unwrap(), None);
         let mut child = std::process::Command::new("sleep").arg("60").current_dir(&dir).spawn().unwrap();
-        assert_eq!(at_work_in(&dir), i32::try_from(child.id()).ok());
+        let (pid, program) = at_work_in(&dir).unwrap().unwrap();
+        assert_eq!(pid, child.id().cast_signed());
+        let told = refusal(&dir, pid, &program);
+        assert!(told.contains("(sleep) works in") && !told.contains("PostgreSQL"), "{told}");
+        assert!(refusal(&dir, pid, Path::new("/bin/postgres")).contains("PostgreSQL runs on"));
         child.kill().unwrap();
         child.wait().unwrap();
         std::fs::remove_dir_all(&dir).unwrap();
