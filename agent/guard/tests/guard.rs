@@ -209,7 +209,7 @@ fn is_there(pid: i32) -> bool {
 fn a_guard_that_can_open_nothing_more_kills_everybody_at_the_fence() {
     let place = Place::new();
     let mut agent = place.agent();
-    agent.ask(Request::Arm { epoch: 3, until: soon(1_000) }).unwrap();
+    agent.ask(Request::Arm { epoch: 3, until: soon(2_000) }).unwrap();
     agent.ask(place.family()).unwrap();
     let orphan = place.told("told");
     place.limit_descriptors(place.first_free_descriptor());
@@ -224,7 +224,7 @@ fn a_guard_that_can_open_nothing_more_kills_everybody_at_the_fence() {
 fn what_the_guard_cannot_know_it_does_not_tell_as_done() {
     let place = Place::new();
     let mut agent = place.agent();
-    let until = soon(1_000);
+    let until = soon(2_000);
     agent.ask(Request::Arm { epoch: 3, until }).unwrap();
     agent.ask(place.family()).unwrap();
     let orphan = place.told("told");
@@ -254,6 +254,7 @@ fn only_the_postmaster_keeps_the_guards_protection_when_memory_is_short() {
     let told = "echo $PG_OOM_ADJUST_FILE $PG_OOM_ADJUST_VALUE > words; mv words told; sleep 72";
     agent.ask(place.start(told, None)).unwrap();
     assert_eq!(place.words("told"), "/proc/self/oom_score_adj 0");
+    agent.ask(Request::Kill).unwrap();
 }
 
 #[test]
