@@ -507,10 +507,11 @@ impl Node {
         }
     }
 
-    /// What brings a copy back is tried less and less often while it fails. What ends a PostgreSQL, or opens one under a
-    /// lease, never waits longer.
+    /// What brings a copy back is tried less and less often while it fails; so is the start of the first primary, for which
+    /// nobody could stand in. What else opens a PostgreSQL under a lease, or ends one, never waits longer.
     fn note_failure(&mut self, now: Time, op: &Op) {
-        if !op.may_wait() || self.config.retry_longest <= self.config.retry_after {
+        let opens_first = *op == Op::StartInPlace && matches!(self.role, Role::Promoting);
+        if !(op.may_wait() || opens_first) || self.config.retry_longest <= self.config.retry_after {
             return;
         }
         let epoch = self.last_reign();
