@@ -203,11 +203,11 @@ impl Postgres {
     ///
     /// # Errors
     /// If it can't be written; the old one is there then.
-    pub fn set_identity(&self, identity: &Value) -> Result<(), Error> {
+    pub async fn set_identity(&self, identity: &Value) -> Result<(), Error> {
         if self.identity().as_ref() == Some(identity) {
             return Ok(());
         }
-        files::replace(&self.settings.data_dir.join(IDENTITY), identity.to_string().as_bytes())
+        files::write(self.settings.data_dir.join(IDENTITY), identity.to_string().into_bytes()).await
     }
 }
 

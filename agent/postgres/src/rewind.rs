@@ -83,7 +83,7 @@ impl Postgres {
         if self.run_pg_rewind(source, &control, by).await? {
             self.fetch_wal(source, before, by).await.map_err(in_pieces)?;
         }
-        self.make_ours(&own).map_err(in_pieces)
+        self.make_ours(&own).await.map_err(in_pieces)
     }
 
     /// Recovers to the end of the WAL that is there. Afterwards it is at rest as a primary, but for the signal.
@@ -206,7 +206,7 @@ impl Postgres {
     }
 
     /// Removes what describes the source, and puts back what is ours. The label that `pg_rewind` leaves is needed.
-    fn make_ours(&self, own: &BTreeMap<&str, Vec<u8>>) -> Result<(), Error> {
+    async fn make_ours(&self, own: &BTreeMap<&str, Vec<u8>>) -> Result<(), Error> {
         let dir = &self.settings.data_dir;
         for inherited in INHERITED {
             files::remove(&dir.join(inherited))?;
@@ -217,7 +217,7 @@ impl Postgres {
                 None => files::remove(&dir.join(name))?,
             }
         }
-        self.write_config()?;
+        self.write_config().await?;
         files::replace(&dir.join("standby.signal"), b"")
     }
 }

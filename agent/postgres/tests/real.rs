@@ -131,7 +131,7 @@ fn a_crashed_primary_is_known_to_its_last_flushed_record() {
             a.runner.kill_all().await.unwrap();
             let unheard = a.postgres.follow(&a.upstream(), &Forks::new(), soon()).await.unwrap_err();
             assert_eq!(unheard.to_string(), "no postmaster runs");
-            a.postgres.set_identity(&json!({"copy": 9})).unwrap();
+            a.postgres.set_identity(&json!({"copy": 9})).await.unwrap();
             assert_eq!(a.postgres.identity(), Some(json!({"copy": 9})));
             let aside = a.postgres.set_aside(&Aside::default(), soon()).await.unwrap();
             assert!(aside.join("PG_VERSION").exists());

@@ -43,7 +43,7 @@ impl Local {
             Ok(()) => {
                 let whole = Saved { mending: false, ..order.saved.clone() };
                 let identity = serde_json::to_value(&whole).map_err(|why| unsaved(why.into()))?;
-                self.postgres.set_identity(&identity).map_err(failure)?;
+                self.postgres.set_identity(&identity).await.map_err(failure)?;
                 saved::forget_mending(data_dir).map_err(unsaved)
             }
             // It may be in pieces: the marker stays.

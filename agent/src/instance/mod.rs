@@ -31,7 +31,7 @@ use primacy_core::instance::{Data, Failure, Foreign, Found, Instance, Op, Order,
 use primacy_core::{Epoch, Guard, Lsn, Name, Nonce, Position, Span, SystemId, Time};
 use primacy_driver::Clock;
 use primacy_guard::client::Place;
-use primacy_postgres::{Error, Found as AtRest, Postgres, Probe, Upstream, User};
+use primacy_postgres::{Error, Found as AtRest, Postgres, Probe, Upstream, User, files};
 use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -144,7 +144,10 @@ impl Local {
     }
 
     async fn carry_out(&self, order: &Order) -> Result<(), Failure> {
-        let saved = self.save(order);
+        if order.op != Op::Kill {
+            files::settled().await;
+        }
+        let saved = self.save(order).await;
         if !matches!(order.op, Op::Look | Op::Stop | Op::Kill) {
             saved?;
         }
@@ -234,14 +237,19 @@ impl Local {
     }
 
     /// Makes durable what describes the copy of the data, before anything happens to it. A copy that is being made
-    /// gets its own with it; one that an unheard order has made keeps its own.
-    fn save(&self, order: &Order) -> Result<(), Failure> {
+    /// gets its own with it; one that an unheard order has made keeps its own. A kill waits for no disk.
+    async fn save(&self, order: &Order) -> Result<(), Failure> {
+        if order.op == Op::Kill {
+            return Ok(());
+        }
         let failed =
             |what: &str, why: &dyn std::fmt::Display| Failure::Other(format!("{what}: {why}").into());
         let highest = Saved { highest: order.saved.highest, ..Saved::default() };
         let known = saved::read(&self.run_dir).map_err(|why| failed("read what was saved", &why))?;
         if known != Some(highest.clone()) {
-            saved::store(&self.run_dir, &highest).map_err(|why| failed("save the highest epoch", &why))?;
+            saved::store(&self.run_dir, &highest)
+                .await
+                .map_err(|why| failed("save the highest epoch", &why))?;
         }
         let data_dir = &self.settings.postgres.data_dir;
         if order.saved.mending {
@@ -257,7 +265,7 @@ impl Local {
             return Err(failed("save", &"another copy of the data lies there"));
         }
         let identity = serde_json::to_value(&order.saved).map_err(|why| failed("save", &why))?;
-        self.postgres.set_identity(&identity).map_err(failure)
+        self.postgres.set_identity(&identity).await.map_err(failure)
     }
 
     fn upstream(&self, name: &Name) -> Result<Upstream, Failure> {

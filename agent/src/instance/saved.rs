@@ -32,8 +32,8 @@ pub fn load(data_dir: &Path, run_dir: &Path) -> io::Result<Saved> {
 ///
 /// # Errors
 /// The old file is still there then.
-pub fn store(dir: &Path, saved: &Saved) -> io::Result<()> {
-    write(&dir.join(FILE), saved)
+pub async fn store(dir: &Path, saved: &Saved) -> io::Result<()> {
+    files::write(dir.join(FILE), serde_json::to_vec(saved)?).await.map_err(io::Error::other)
 }
 
 fn write(path: &Path, saved: &Saved) -> io::Result<()> {
