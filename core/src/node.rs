@@ -46,6 +46,8 @@ pub struct Node {
     /// The guard died; whatever it watched over must be killed.
     pub(crate) guard_lost: bool,
     pub(crate) instance: Instance,
+    /// When PostgreSQL was last known to do its work as a primary.
+    pub(crate) proved: Time,
     /// What was tried while the instance is unknown.
     pub(crate) blind: Blind,
     /// The order under way.
@@ -136,6 +138,8 @@ pub enum Timer {
     Fence,
     /// A failed request or order, or a fence that isn't acknowledged, is due again.
     Again,
+    /// The last proof that the primary does its work is too old.
+    Health,
     /// The lease of another lapses, or a candidate's patience ends.
     Election,
     /// An operator waits for an answer.
@@ -170,6 +174,7 @@ impl Node {
             arm_again: Time(0),
             guard_lost: false,
             instance: Instance::Unknown,
+            proved: Time(0),
             blind: Blind::Untried,
             lane: None,
             order_again: Time(0),
@@ -280,6 +285,7 @@ impl Node {
             // state that is just being changed.
             Input::Instance(found) => {
                 if self.lane.is_none() {
+                    self.note_proof(out.now, matches!(found.instance, Instance::Primary { .. }));
                     self.see_instance(found);
                 }
             }
@@ -482,6 +488,8 @@ impl Node {
 
     fn performed(&mut self, out: &mut Out, id: OpId, performed: Performed) {
         let Some(lane) = self.lane.take_if(|lane| lane.id == id) else { return };
+        let does = performed.failure.is_none() && lane.op != Op::Look;
+        self.note_proof(out.now, does || matches!(performed.found.instance, Instance::Primary { .. }));
         self.see_instance(performed.found);
         if self.instance == Instance::Unknown {
             let killed = lane.op == Op::Kill && performed.failure.is_none();
@@ -655,6 +663,7 @@ impl Node {
 
     fn op_done(&mut self, out: &mut Out, op: Op) {
         match (&mut self.role, op) {
+            (Role::Leaving(leaving), Op::Kill) => leaving.unsure = false,
             (Role::Candidate(candidate), Op::CloseSources) => candidate.closed = true,
             (Role::Primary(_), Op::Checkpoint) => self.checkpointed(out),
             (Role::Primary(reigning), Op::Settle) => reigning.settled = true,
@@ -664,7 +673,8 @@ impl Node {
     }
 
     fn op_failed(&mut self, out: &mut Out, op: Op, why: &Failure) {
-        match (&self.role, op) {
+        match (&mut self.role, op) {
+            (Role::Leaving(leaving), Op::Kill) => leaving.unsure = true,
             (Role::Primary(_), Op::Checkpoint) => self.checkpointed(out),
             (Role::Promoting, Op::Promote | Op::StartInPlace) => self.promotion_failed(out, why),
             (_, Op::Rewind(_)) if *why == Failure::Hopeless => self.beyond_rewinding = self.saved.copy,

@@ -495,6 +495,7 @@ pub fn word(event: &primacy_core::Event) -> &'static str {
         E::LostLease { .. } => "lease lost",
         E::PrimaryDied { .. } => "restart in place",
         E::PrimaryGivenUp => "primary given up",
+        E::PrimaryHangs { .. } => "primary hung",
         E::GuardLost => "guard lost",
         E::UnorderedPromotion { .. } => "unordered promotion",
         E::WrongTimeline { .. } => "wrong timeline",
