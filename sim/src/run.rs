@@ -266,6 +266,7 @@ impl Run {
         let mut faults = vec![Fault::StoreUp];
         for host in 0..HOSTS {
             faults.extend([Fault::HostWakes(host), Fault::HostStarts(host)]);
+            faults.extend([Fault::StorageGoesOn(host), Fault::PostgresGoesOn(host)]);
             faults.extend([Fault::AgentThaws(host), Fault::AgentStarts(host), Fault::ControlPutBack(host)]);
         }
         faults.extend(self.world.cuts.clone().into_iter().map(|(from, to)| Fault::Heal(from, to)));
