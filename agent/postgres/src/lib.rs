@@ -188,6 +188,11 @@ impl Error {
         matches!(self, Error::Sql { state: Some(state), .. } if state == "57P03")
     }
 
+    /// Whether the server said that it has no room for another session.
+    pub fn is_crowded(&self) -> bool {
+        matches!(self, Error::Sql { state: Some(state), .. } if state == "53300")
+    }
+
     pub(crate) fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Error {
         let what = what.into();
         move |why| Error::Io { what, why }

@@ -141,6 +141,12 @@ impl Postgres {
         self.row("connect", "SELECT 1", by).await.map(drop)
     }
 
+    /// Whether a new session gets any answer, be it a refusal. Only a server that takes a connection and then says
+    /// nothing gives none.
+    pub async fn answers(&self, by: Instant) -> bool {
+        !matches!(self.knock(by).await, Err(Error::TimedOut(_)))
+    }
+
     /// When the configuration was loaded.
     pub(crate) async fn loaded_at(&self, by: Instant) -> Result<String, Error> {
         let row = self.row("ask when the configuration was loaded", "SELECT pg_conf_load_time()", by).await?;

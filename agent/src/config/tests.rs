@@ -336,6 +336,21 @@ fn copies_aside_are_kept_as_long_as_the_file_says() {
 }
 
 #[test]
+fn a_primary_may_go_without_a_proof_for_as_long_as_the_file_says() {
+    assert_eq!(good().core.health_age, Span::secs(3));
+    let with = |age: &str| {
+        Settings::parse(&GOOD.replace("tags: ", &format!("primacy: {{health_age: {age}}}\ntags: ")))
+    };
+    for (text, age) in [("10", 10), ("2s", 2), ("1 min", 60), ("0", 0), ("1h", 3_600)] {
+        assert_eq!(with(text).expect("a good file").core.health_age, Span::secs(age), "{text}");
+    }
+    for text in ["2h", "-1", "soon", "0.5"] {
+        let wrong = with(text).expect_err("a bad file").to_string();
+        assert!(wrong.starts_with("primacy.health_age: seconds"), "{wrong}");
+    }
+}
+
+#[test]
 fn rewinds_are_switched_off_by_the_members_file_or_for_all() {
     let with = |dcs: &str, own: &str| {
         let text = GOOD.replace("    postgresql:\n", &format!("    postgresql:\n      {dcs}\n"));

@@ -14,6 +14,7 @@ mod mend;
 pub mod progress;
 pub mod resting;
 mod saved;
+mod storage;
 mod volume;
 
 use crate::board::{Board, Details};
@@ -35,6 +36,7 @@ use primacy_postgres::{Error, Found as AtRest, Postgres, Probe, Upstream, User, 
 use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 use std::sync::Arc;
+use storage::Storage;
 
 /// How long a look at the instance may take. A server that doesn't answer for longer isn't well.
 const LOOK: Span = Span::secs(3);
@@ -77,6 +79,7 @@ pub struct Local {
     /// When the instance last changed.
     changed: Cell<Time>,
     last: RefCell<Instance>,
+    storage: Storage,
 }
 
 impl Local {
@@ -90,6 +93,7 @@ impl Local {
     ) -> anyhow::Result<Local> {
         let data_dir = settings.postgres.data_dir.clone();
         let program = std::env::current_exe().context("find this program's own file")?;
+        let storage = Storage::of(data_dir.clone());
         let guard = Hold::new(Place { program, run_dir: run_dir.clone(), data_dir });
         let postgres = Postgres::new(postgres_settings(&settings, run_dir.clone())?);
         let local = Local {
@@ -108,6 +112,7 @@ impl Local {
             foreign: Cell::new(false),
             changed: Cell::new(now()),
             last: RefCell::new(Instance::Unknown),
+            storage,
         };
         local.publish_losses();
         tokio::spawn(progress::watch(local.postgres.clone(), local.board.clone()));
@@ -133,6 +138,18 @@ impl Local {
         if !self.guard.kill().await {
             tracing::error!("some processes of PostgreSQL are not gone yet");
         }
+    }
+
+    /// Ends when a server that is to do this takes a connection and says nothing.
+    async fn hangs(&self, op: &Op) {
+        let age = self.settings.core.health_age;
+        if age == Span::ZERO || !op.asks_the_server() {
+            return std::future::pending().await;
+        }
+        while self.postgres.answers(instant(now() + age)).await {
+            BootClock.sleep_until(now() + BUSY).await;
+        }
+        tracing::warn!("PostgreSQL takes connections and answers nothing: gives up to {op}");
     }
 
     /// What is durable about the copy of the data.
@@ -279,6 +296,13 @@ impl Local {
 
     /// Looks at the instance, and tells the board what only others want to know.
     async fn look(&self) -> Found {
+        if let Some(lasts) = self.storage.hangs(self.settings.core.health_age.times(2)) {
+            self.complain(&format!(
+                "a write to {} hasn't ended for {lasts}",
+                self.settings.postgres.data_dir.display()
+            ));
+            return Found::NOTHING;
+        }
         let until = now() + LOOK;
         let below = Below { guard: &self.guard, epoch: Epoch(0), until };
         // Asking the server is cheaper than searching the process table; that it is gone is told by the guard.
@@ -290,6 +314,11 @@ impl Local {
         let (mut instance, details) = match looked {
             Ok(Ok(standing)) => (self.running(&standing), details(&standing)),
             Ok(Err(found)) => (self.at_rest(found), Details::default()),
+            // It lives, and works for those who are in.
+            Err(error) if error.is_crowded() && matches!(*self.last.borrow(), Instance::Primary { .. }) => {
+                self.complain(&error.to_string());
+                (self.last.borrow().clone(), self.board.look().details.clone())
+            }
             Err(error) if error.is_starting() && self.starts_in_recovery() => {
                 (self.starting(instant(until)).await, Details::default())
             }
@@ -311,6 +340,9 @@ impl Local {
         }
         if instance != Instance::Unknown {
             self.complaint.forget();
+        }
+        if matches!(instance, Instance::Primary { .. }) && self.settings.core.health_age > Span::ZERO {
+            self.storage.look();
         }
         self.note_volume(&instance);
         self.drought.borrow_mut().see(&instance, now());
@@ -430,6 +462,10 @@ impl primacy_driver::Postgres for Local {
             biased;
             done = self.carry_out(&order) => done.err(),
             () = BootClock.sleep_until(order.until) => Some(Failure::TimedOut),
+            // A look would hang as well.
+            () = self.hangs(&order.op) => {
+                return Performed { failure: Some(Failure::TimedOut), found: Found::NOTHING };
+            }
         };
         let found = self.look().await;
         self.changed.set(now());
