@@ -91,32 +91,32 @@ mod tests {
     use super::*;
     use primacy_core::{CopyId, Epoch, Nonce};
 
-    #[test]
-    fn the_highest_epoch_outlives_the_data_directory() {
+    #[tokio::test(flavor = "current_thread")]
+    async fn the_highest_epoch_outlives_the_data_directory() {
         let dir = std::env::temp_dir().join(format!("primacy-saved-{}", std::process::id()));
         let (data, run) = (dir.join("data"), dir.join("run"));
         std::fs::create_dir_all(&run).expect("a folder");
         assert_eq!(load(&data, &run).expect("nothing yet"), Saved::default());
         let older = Saved { highest: Epoch(7), ..Saved::default() };
-        store(&run, &older).expect("stored");
+        store(&run, &older).await.expect("stored");
         assert_eq!(load(&data, &run).expect("the highest"), older);
         std::fs::create_dir_all(&data).expect("a folder");
         let lineage = vec![(Epoch(1), Nonce(5))];
         let copy = Saved { copy: CopyId(1), lineage, highest: Epoch(1), mending: false };
-        store(&data, &copy).expect("stored");
+        store(&data, &copy).await.expect("stored");
         let whole = Saved { highest: Epoch(7), ..copy };
         assert_eq!(load(&data, &run).expect("both"), whole);
         let mending = Saved { copy: CopyId(2), mending: true, ..whole.clone() };
         begin_mending(&data, &mending).expect("marked");
         assert_eq!(load(&data, &run).expect("the marker"), mending, "whatever lies inside");
         let mended = Saved { mending: false, ..mending };
-        store(&data, &mended).expect("stored");
+        store(&data, &mended).await.expect("stored");
         assert_eq!(
             load(&data, &run).expect("its own"),
             mended,
             "whoever mended it was killed before the marker went"
         );
-        store(&data, &whole).expect("stored");
+        store(&data, &whole).await.expect("stored");
         forget_mending(&data).expect("whole again");
         forget_mending(&data).expect("and again");
         assert_eq!(load(&data, &run).expect("both"), whole);
