@@ -1,8 +1,8 @@
 //! A cgroup of the instance's own, where one is delegated: then `cgroup.kill` ends everything in it at once, whoever
 //! its parent is by now.
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 /// The name of the instance's group below the guard's own.
@@ -57,16 +57,30 @@ fn hash(path: &Path) -> u32 {
         .fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
 }
 
-/// Kills everything in the group. Nothing in it is no error.
-pub fn kill(group: &Path) {
-    // Refused only if the group is gone, and then so is everything in it; the caller looks for survivors anyway.
-    drop(fs::write(group.join("cgroup.kill"), "1"));
+/// What [`kill`] needs.
+///
+/// # Errors
+/// If it can't be opened.
+pub fn open_kill(group: &Path) -> io::Result<File> {
+    File::options().write(true).open(group.join("cgroup.kill"))
 }
 
-/// The processes in the group.
-pub fn processes(group: &Path) -> Vec<i32> {
-    let text = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
-    text.lines().filter_map(|line| line.parse().ok()).collect()
+/// Kills everything in the group. Nothing in it is no error.
+pub fn kill(mut group: &File) {
+    // Refused only if the group is gone, and then so is everything in it; the caller looks for survivors anyway.
+    drop(group.write_all(b"1"));
+}
+
+/// The processes in the group; none if it is gone.
+///
+/// # Errors
+/// If it can't be seen.
+pub fn processes(group: &Path) -> io::Result<Vec<i32>> {
+    let text = match fs::read_to_string(group.join("cgroup.procs")) {
+        Err(why) if matches!(why.raw_os_error(), Some(libc::ENOENT | libc::ENODEV)) => String::new(),
+        read => read?,
+    };
+    Ok(text.lines().filter_map(|line| line.parse().ok()).collect())
 }
 
 #[cfg(test)]

@@ -63,6 +63,17 @@ pub(crate) fn tell(what: &str) {
     let _ = writeln!(std::io::stderr(), "guard: {what}");
 }
 
+/// The same for what may be so again in a moment: the same words are said once in ten seconds.
+pub(crate) fn tell_once(what: &str) {
+    static SAID: std::sync::Mutex<Option<(String, u64)>> = std::sync::Mutex::new(None);
+    let mut said = SAID.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let now = now_us();
+    if said.as_ref().is_none_or(|(words, at)| words != what || now >= at + 10_000_000) {
+        *said = Some((what.to_owned(), now));
+        tell(what);
+    }
+}
+
 fn fail(why: &str) -> std::process::ExitCode {
     tell(why);
     std::process::ExitCode::FAILURE

@@ -1,12 +1,14 @@
 //! The guard itself: one thread, one loop.
 
-use crate::kill::Instance;
+use crate::kill::{self, Instance};
 use crate::wire::{Ask, News, Reply, Request, Say, Start, Status, Why};
 use crate::{cgroup, now_us, tell};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FlockOperation, flock, inotify};
 use rustix::mm::MlockAllFlags;
-use rustix::process::{Pid, PidfdFlags, WaitOptions, pidfd_open, wait};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitOptions, getpid, getppid, kill_process, pidfd_open, pidfd_send_signal, wait,
+};
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
 };
@@ -37,6 +39,8 @@ pub const LOG: &str = "guard.log";
 pub const LOCK: &str = "guard.lock";
 /// The longest one round of killing goes on before the loop looks around again.
 const KILL_ROUND: Duration = Duration::from_millis(200);
+/// The pause before the next turn if nothing can be waited for.
+const NAP: Duration = Duration::from_millis(10);
 /// With nothing to watch over and no agent, a guard goes after this long.
 const ALONE_US: u64 = 30_000_000;
 /// Somebody has asked it to end.
@@ -51,7 +55,7 @@ const LINE_MAX: usize = 1 << 16;
 pub fn run(options: &Options) -> io::Result<()> {
     // The agent's terminal, its process group and its death must not reach the guard.
     prefer("a session of its own", rustix::process::setsid().map(drop));
-    let own = rustix::process::getpid();
+    let own = getpid();
     prefer("to be given the instance's orphans", rustix::process::set_child_subreaper(Some(own)));
     let locked = MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT;
     prefer("its memory kept from being swapped", rustix::mm::mlockall(locked));
@@ -59,9 +63,10 @@ pub fn run(options: &Options) -> io::Result<()> {
     outlive_a_shutdown();
     let lock = lock(&options.run_dir)?;
     let mut guard = Guard::new(options, lock)?;
+    kill::keep_reserve();
     let mut alone_since = now_us();
     while now_us() < alone_since + ALONE_US {
-        guard.turn()?;
+        guard.turn();
         if !guard.is_alone() {
             alone_since = now_us();
         } else if ASKED.load(Ordering::Relaxed) {
@@ -173,8 +178,8 @@ impl Guard {
     }
 
     /// Waits for something to do, and does it. The fence comes before everything else.
-    fn turn(&mut self) -> io::Result<()> {
-        let ready = self.wait()?;
+    fn turn(&mut self) {
+        let ready = self.wait();
         reap();
         if self.fence_fell() {
             self.kill_by_itself(Why::Fence);
@@ -189,11 +194,10 @@ impl Guard {
         if ready.agent {
             self.hear();
         }
-        Ok(())
     }
 
     /// Looks around once a second even if nothing happens: orphans are reaped then.
-    fn wait(&self) -> io::Result<Ready> {
+    fn wait(&self) -> Ready {
         let mut fds =
             vec![PollFd::new(&self.listener, PollFlags::IN), PollFd::new(&self.timer, PollFlags::IN)];
         let agent = self.agent.as_ref().map(|agent| add(&mut fds, PollFd::new(&agent.stream, PollFlags::IN)));
@@ -201,19 +205,37 @@ impl Guard {
         let postmaster = self.postmaster.as_ref().map(|fd| add(&mut fds, PollFd::new(fd, PollFlags::IN)));
         match poll(&mut fds, Some(&Timespec { tv_sec: 1, tv_nsec: 0 })) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(e) => return Err(e.into()),
+            // For want of memory, say. The fence is looked at all the same.
+            Err(_) => {
+                std::thread::sleep(NAP);
+                return Ready { listener: false, agent: false, postmaster: !self.lives() };
+            }
         }
         let ready = |at: Option<usize>| at.is_some_and(|at| !fds[at].revents().is_empty());
-        Ok(Ready { listener: ready(Some(0)), agent: ready(agent), postmaster: ready(postmaster) })
+        Ready { listener: ready(Some(0)), agent: ready(agent), postmaster: ready(postmaster) }
     }
 
     fn fence_fell(&self) -> bool {
         matches!(self.state, State::Armed { until, .. } if now_us() >= until)
     }
 
+    /// Whether the postmaster that was started runs, as far as is known.
+    fn lives(&self) -> bool {
+        self.postmaster.as_ref().is_some_and(is_alive)
+    }
+
+    /// Kills all processes of the instance. Says whether none is left. The postmaster comes first, as that takes no new
+    /// descriptor; its children end when they notice.
+    fn kill(&self) -> bool {
+        if let Some(postmaster) = &self.postmaster {
+            pidfd_send_signal(postmaster, Signal::KILL).unwrap_or_default();
+        }
+        self.instance.kill(KILL_ROUND) && !self.lives()
+    }
+
     /// Kills everything, and stays armed until nothing is left.
     fn kill_by_itself(&mut self, why: Why) {
-        if !self.instance.kill(KILL_ROUND) {
+        if !self.kill() {
             return self.set_timer();
         }
         self.nothing_left();
@@ -237,7 +259,7 @@ impl Guard {
     /// The postmaster ended by itself, or was killed by somebody: what it left behind is killed, then told. While armed
     /// it stays so: the holder may start its primary again, in the same epoch.
     fn postmaster_ended(&mut self) {
-        if self.instance.kill(KILL_ROUND) {
+        if self.kill() {
             (self.postmaster, self.signal) = (None, None);
             reap();
             self.say(&Say::News(News::Exited));
@@ -340,7 +362,7 @@ impl Guard {
     /// A search takes a while on a host with many processes, and meanwhile the fence isn't moved. While the postmaster
     /// lives there is no need for one.
     fn any_left(&self) -> bool {
-        self.postmaster.as_ref().is_some_and(is_alive) || self.instance.any_left()
+        self.lives() || self.instance.any_left()
     }
 
     /// Without a search of all processes: it is asked for at each beat of the lease.
@@ -377,7 +399,7 @@ impl Guard {
     }
 
     fn kill_on_demand(&mut self) -> Result<(), String> {
-        if !self.instance.kill(KILL_ROUND) {
+        if !self.kill() {
             return Err("some processes are not gone yet".to_owned());
         }
         self.nothing_left();
@@ -415,11 +437,16 @@ impl Guard {
         let mut command = Command::new(program);
         command.args(arguments).env_clear().envs(start.env.iter().cloned()).current_dir(&self.data_dir);
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let guard = getpid();
         // SAFETY: between fork and exec only system calls are made: nothing allocates, no lock is taken.
         unsafe {
             command.pre_exec(move || {
                 rustix::process::setsid()?;
-                rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+                rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+                // The guard may have ended before that.
+                if getppid() != Some(guard) {
+                    return Err(io::ErrorKind::BrokenPipe.into());
+                }
                 if let Some(members) = &members {
                     rustix::io::write(members, b"0")?;
                 }
@@ -429,14 +456,19 @@ impl Guard {
         // The loop reaps it with all the others, and not before this.
         let number = command.spawn()?.id().cast_signed();
         let pid = Pid::from_raw(number).ok_or(io::ErrorKind::InvalidData)?;
-        Ok(pidfd_open(pid, PidfdFlags::empty())?)
+        let handle = pidfd_open(pid, PidfdFlags::empty());
+        if handle.is_err() {
+            // Nobody would watch it. Nobody has reaped it either, so the number is still its own.
+            kill_process(pid, Signal::KILL).unwrap_or_default();
+        }
+        Ok(handle?)
     }
 }
 
-/// Whether the process of this handle hasn't ended.
+/// Whether the process of this handle hasn't ended, as far as is known.
 fn is_alive(process: &OwnedFd) -> bool {
     let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
-    matches!(poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&at_once)), Ok(0))
+    !matches!(poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&at_once)), Ok(1..))
 }
 
 /// Watches for files leaving the data directory.

@@ -4,7 +4,7 @@ use primacy_guard::kill::Instance;
 use primacy_guard::now_us;
 use primacy_guard::server::{Options, SOCKET};
 use primacy_guard::wire::{Ask, News, Reply, Request, Say, Start, Status, Why};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -95,7 +95,7 @@ impl Place {
 
     fn wait_for(&self, count: usize) {
         let until = Instant::now() + Duration::from_secs(5);
-        while self.instance().processes().len() != count {
+        while self.instance().processes().unwrap().len() != count {
             assert!(Instant::now() < until, "{:?}, not {count} processes", self.instance().processes());
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -177,6 +177,65 @@ fn at_the_fence_everything_dies_though_the_agent_is_gone() {
     assert_eq!(place.agent().ask(Request::Status).unwrap().armed, None);
 }
 
+/// Lets the guard open no descriptor of this number and above.
+fn limit_descriptors(place: &Place, below: u64) {
+    let pid = Pid::from_raw(place.guard.id().cast_signed());
+    let limit = Rlimit { current: Some(below), maximum: Some(1_024) };
+    prlimit(pid, Resource::Nofile, limit).unwrap();
+}
+
+/// The lowest number that is free in the guard; all that is open lies below.
+fn first_free_descriptor(place: &Place) -> u64 {
+    let open = fs::read_dir(format!("/proc/{}/fd", place.guard.id())).unwrap();
+    let numbers: Vec<u64> =
+        open.map(|entry| entry.unwrap().file_name().to_str().unwrap().parse().unwrap()).collect();
+    (0..).find(|number| !numbers.contains(number)).unwrap()
+}
+
+/// Whether this process runs, and isn't a zombie.
+fn lives(pid: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+}
+
+const WITH_A_CHILD: &str = "sh -c 'echo $$ > child; while :; do sleep 1; done' & echo $$ > top; wait";
+
+#[test]
+fn a_guard_without_descriptors_kills_at_the_fence_with_those_in_reserve() {
+    let place = Place::new();
+    let mut agent = place.agent();
+    agent.ask(Request::Arm { epoch: 1, until: soon(600) }).unwrap();
+    agent.ask(place.start(WITH_A_CHILD, Some(1))).unwrap();
+    let (top, child) = (place.told("top"), place.told("child"));
+    limit_descriptors(&place, first_free_descriptor(&place));
+    assert_eq!(agent.news(), News::Killed(Why::Fence));
+    assert!(!lives(top) && !lives(child));
+    assert_eq!(agent.ask(Request::Status).unwrap().armed, None);
+}
+
+#[test]
+fn what_can_not_be_seen_is_not_taken_for_gone() {
+    let place = Place::new();
+    let mut agent = place.agent();
+    agent.ask(Request::Arm { epoch: 1, until: soon(600) }).unwrap();
+    agent.ask(place.start(WITH_A_CHILD, Some(1))).unwrap();
+    let (top, child) = (place.told("top"), place.told("child"));
+    // So few that those in reserve are no use, and it can just be waited for all that it waits for.
+    limit_descriptors(&place, 5);
+    let until = Instant::now() + Duration::from_secs(5);
+    while lives(top) {
+        assert!(Instant::now() < until, "killing the postmaster takes no descriptor");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    agent.stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+    assert!(agent.hear().is_err(), "nothing is known, so nothing is said");
+    agent.stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    limit_descriptors(&place, 1_024);
+    assert_eq!(agent.news(), News::Killed(Why::Fence));
+    assert!(!lives(child));
+}
+
 #[test]
 fn stopped_processes_and_orphans_die_too() {
     let place = Place::new();
@@ -186,11 +245,11 @@ fn stopped_processes_and_orphans_die_too() {
     let inner = format!("{0} -c 'sleep 62; :' & {0} -c 'sleep 62; :' & wait", program.display());
     agent.ask(place.start(&inner, Some(1))).unwrap();
     place.wait_for(5);
-    for pid in place.instance().processes() {
+    for pid in place.instance().processes().unwrap() {
         kill_process(Pid::from_raw(pid).unwrap(), Signal::STOP).unwrap();
     }
     assert_eq!(agent.news(), News::Killed(Why::Fence));
-    assert_eq!(place.instance().processes(), Vec::<i32>::new());
+    assert_eq!(place.instance().processes().unwrap(), Vec::<i32>::new());
 }
 
 #[test]

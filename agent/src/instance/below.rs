@@ -35,10 +35,19 @@ impl Runner for Below<'_> {
     }
 }
 
+/// Where a session of PostgreSQL writes how readily it may be killed when memory is short. It would inherit the guard's
+/// score otherwise, and be spared like that.
+const OOM_FILE: &str = "PG_OOM_ADJUST_FILE";
+
 /// The agent's own environment, without what is meant for the agent: PostgreSQL would tell the service manager that it
 /// stops (hazard L20).
 fn environment() -> Vec<(String, String)> {
-    texts(std::env::vars_os()).filter(|(name, _)| is_for_postgres(name)).collect()
+    let own: Vec<_> = texts(std::env::vars_os()).filter(|(name, _)| is_for_postgres(name)).collect();
+    let told = own.iter().any(|(name, _)| name == OOM_FILE);
+    let scores = [(OOM_FILE, "/proc/self/oom_score_adj"), ("PG_OOM_ADJUST_VALUE", "0")];
+    let scores =
+        scores.into_iter().filter(|_| !told).map(|(name, value)| (name.to_owned(), value.to_owned()));
+    own.into_iter().chain(scores).collect()
 }
 
 /// Without those that aren't text, which have no place in what the guard is told.

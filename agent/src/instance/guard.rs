@@ -45,6 +45,8 @@ struct Connection {
 impl Hold {
     /// No connection yet.
     pub fn new(place: Place) -> Hold {
+        // Where there is no guard, this process has to be able to kill.
+        primacy_guard::kill::keep_reserve();
         Hold {
             place,
             connection: RefCell::default(),
