@@ -10,7 +10,8 @@ use crate::Endpoint;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// The request never left: **surely not applied**, and it never will be. A connection was refused or
-    /// didn't come about in time, or the deadline had passed before the try.
+    /// didn't come about in time, the member didn't say which cluster it belongs to or belongs to another one, or
+    /// the deadline had passed before the try.
     #[error("etcd {endpoint}: not sent: {reason}")]
     NotSent {
         /// The member that was tried.
@@ -54,6 +55,16 @@ impl Error {
     /// see [`Error::Unknown`].
     pub fn is_retriable(&self) -> bool {
         !matches!(self, Error::Refused { .. })
+    }
+
+    /// The same for a request that would have been sent next: it never will be.
+    pub(crate) fn before_anything_was_sent(self) -> Error {
+        let (endpoint, reason) = match self {
+            Error::NotSent { endpoint, reason } => (endpoint, reason),
+            Error::Unknown { endpoint, cause } => (endpoint, cause.to_string()),
+            Error::Refused { endpoint, message, .. } => (endpoint, message),
+        };
+        Error::NotSent { endpoint, reason }
     }
 
     pub(crate) fn from_status(endpoint: Endpoint, status: Status) -> Error {

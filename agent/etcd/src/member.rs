@@ -3,7 +3,6 @@
 use tonic::transport::Channel;
 
 use crate::client::try_over;
-use crate::connection::Connection;
 use crate::proto::etcdserverpb as pb;
 use crate::{Client, Endpoint, Error, Header, Instant};
 use pb::cluster_client::ClusterClient;
@@ -48,13 +47,14 @@ pub struct Status {
 }
 
 impl Client {
-    /// Asks one member for its state, over a connection of its own. One try; doesn't rotate anything.
+    /// Asks one member for its state, over a connection of its own, whichever cluster it belongs to. One try;
+    /// doesn't rotate anything.
     ///
     /// # Errors
     /// See [`Error`].
     pub async fn status(&self, endpoint: &Endpoint, deadline: Instant) -> Result<Status, Error> {
         let end = self.try_end(deadline)?;
-        try_over(&Connection::new(endpoint.clone()), end, status).await
+        try_over(&self.aside(endpoint), end, status).await
     }
 
     /// The members of the cluster; linearizable since etcd 3.5. One try.
@@ -66,7 +66,7 @@ impl Client {
     }
 }
 
-async fn status(channel: Channel) -> Result<Status, tonic::Status> {
+pub(crate) async fn status(channel: Channel) -> Result<Status, tonic::Status> {
     let answer = MaintenanceClient::new(channel).status(pb::StatusRequest {}).await?.into_inner();
     Ok(Status {
         header: Header::read(answer.header)?,
