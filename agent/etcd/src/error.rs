@@ -57,6 +57,12 @@ impl Error {
         !matches!(self, Error::Refused { .. })
     }
 
+    /// Whether etcd's database has reached its quota: until a person makes room, no member takes writes.
+    pub fn is_out_of_space(&self) -> bool {
+        let Error::Unknown { cause: Cause::Status { code, message }, .. } = self else { return false };
+        *code == Code::ResourceExhausted && message.contains("database space exceeded")
+    }
+
     /// The same for a request that would have been sent next: it never will be.
     pub(crate) fn before_anything_was_sent(self) -> Error {
         let (endpoint, reason) = match self {
@@ -177,9 +183,9 @@ mod tests {
 
     #[test]
     fn a_member_out_of_space_may_have_applied_the_write() {
-        assert!(
-            sorted(Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded").may_be_applied()
-        );
+        let error = sorted(Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded");
+        assert!(error.may_be_applied() && error.is_out_of_space());
+        assert!(!sorted(Code::ResourceExhausted, "etcdserver: too many requests").is_out_of_space());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::Endpoint;
 
 /// What to do about an endpoint of another cluster.
 const REMEDY: &str =
-    "correct etcd.hosts, or remove that member's data and add it to the cluster (etcdctl member add)";
+    "correct etcd3.hosts, or remove that member's data and add it to the cluster (etcdctl member add)";
 
 /// What the endpoints that answered say.
 pub(crate) type Answers = [(Endpoint, u64)];
@@ -83,7 +83,7 @@ mod tests {
         let answers = [("a:1".parse().expect("one"), 0xa), ("b:1".parse().expect("one"), 0xb)];
         let why = settle(None, 2, &answers).expect_err("two clusters");
         let expected =
-            "the endpoints belong to different clusters, a:1 to a, b:1 to b: correct etcd.hosts, or remove";
+            "the endpoints belong to different clusters, a:1 to a, b:1 to b: correct etcd3.hosts, or remove";
         assert!(why.starts_with(expected), "{why}");
     }
 }

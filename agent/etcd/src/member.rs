@@ -40,6 +40,8 @@ pub struct Status {
     pub raft_applied_index: u64,
     /// The size of its database file in bytes.
     pub db_size_bytes: i64,
+    /// How much of that holds data; the rest is used again, or given back when the member is defragmented.
+    pub db_size_in_use_bytes: i64,
     /// What it complains of, e.g. an alarm about space.
     pub errors: Vec<String>,
     /// Whether it only listens, without a vote.
@@ -76,6 +78,7 @@ pub(crate) async fn status(channel: Channel) -> Result<Status, tonic::Status> {
         raft_index: answer.raft_index,
         raft_applied_index: answer.raft_applied_index,
         db_size_bytes: answer.db_size,
+        db_size_in_use_bytes: answer.db_size_in_use,
         errors: answer.errors,
         is_learner: answer.is_learner,
     })

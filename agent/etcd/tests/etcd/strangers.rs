@@ -24,7 +24,7 @@ fn assert_names_the_stranger(error: Error, stranger: &Cluster, ids: [u64; 2]) {
     for part in [endpoint.to_string(), format!("{:x}", ids[0]), format!("{:x}", ids[1])] {
         assert!(reason.contains(&part), "{reason}");
     }
-    assert!(reason.contains("correct etcd.hosts"), "{reason}");
+    assert!(reason.contains("correct etcd3.hosts"), "{reason}");
 }
 
 #[tokio::test]
