@@ -7,7 +7,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// In the run directory: the id of the cluster, as etcdctl prints it.
+/// In the run directory: the id of the cluster in hexadecimal, as etcd's log has it.
 const FILE: &str = "etcd-cluster";
 
 /// The time for one request.
