@@ -4,11 +4,13 @@
 //! |---|---|
 //! | `DATA_DIR.aside-SECONDS` | the copy, untouched |
 //! | `DATA_DIR.aside-SECONDS.json` | its manifest, durable before the copy gets this name |
+//! | `TABLESPACE.aside-SECONDS` | a tablespace of it, beside its old place |
 //!
 //! A crash between the two steps leaves a manifest without a copy, and the copy in its place: it is moved aside under
 //! another name then. A copy without a manifest that can be read is nobody's to remove but a person's.
 
 use crate::data::beside;
+use crate::elsewhere::{Part, movable, move_parts, moved, parts};
 use crate::retention::Stop;
 use crate::{Error, Instant, Loss, Position, Postgres, files};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -54,6 +56,9 @@ pub struct Manifest {
     pub from: PathBuf,
     /// Bytes on disk; none if they couldn't be counted in time.
     pub bytes: Option<u64>,
+    /// What of it lies elsewhere.
+    #[serde(default)]
+    pub elsewhere: Vec<Part>,
     /// See [`Aside`].
     #[serde(flatten)]
     pub aside: Aside,
@@ -80,23 +85,29 @@ pub(crate) struct Asides {
 }
 
 impl Postgres {
-    /// Moves the data directory aside, with a manifest of why and when. No process works in it any more.
+    /// Moves the data directory aside, with a manifest of why and when, and with its tablespaces. No process works in it
+    /// any more.
     ///
     /// # Errors
-    /// If it can't be renamed; it is in its place then.
+    /// If it can't be renamed, or a tablespace can't be moved; it is in its place then. If a tablespace could not be
+    /// moved though it looked as if it could; it is moved before the next copy then, or that fails.
     pub async fn set_aside(&self, aside: &Aside, by: Instant) -> Result<PathBuf, Error> {
         let dir = &self.settings.data_dir;
         if !files::is_there(dir)? {
             return Err(Error::Unfit(format!("there is no {}", dir.display())));
         }
-        let bytes = count(dir.clone(), by.min(Instant::now() + COUNTING)).await;
-        let manifest = Manifest { from: dir.clone(), bytes, aside: aside.clone() };
+        let found = movable(dir)?;
+        let counted = by.min(Instant::now() + COUNTING);
+        let bytes = count(dir.clone(), counted).await;
+        let (path, number) = self.free_name(&found)?;
+        let elsewhere = parts(found, number, counted).await;
+        let manifest = Manifest { from: dir.clone(), bytes, elsewhere, aside: aside.clone() };
         let text = serde_json::to_vec_pretty(&manifest)
             .map_err(|why| Error::Io { what: "write a manifest".to_owned(), why: why.into() })?;
-        let path = self.free_name()?;
         files::replace(&manifest_of(&path), &text)?;
         rename_to_new(dir, &path).map_err(Error::io(format!("move {} aside", dir.display())))?;
         files::sync_parent(dir)?;
+        move_parts(&path, &manifest)?;
         Ok(path)
     }
 
@@ -109,7 +120,7 @@ impl Postgres {
     }
 
     /// A name under which there is neither a copy nor a manifest, and nothing is being removed: clocks may go back.
-    fn free_name(&self) -> Result<PathBuf, Error> {
+    fn free_name(&self, parts: &[(PathBuf, PathBuf)]) -> Result<(PathBuf, u64), Error> {
         let (parent, prefix) = beside(&self.settings.data_dir, ".aside-")?;
         let (_, doomed) = beside(&self.settings.data_dir, ".removing-")?;
         // A link that leads nowhere is something, too.
@@ -117,8 +128,10 @@ impl Postgres {
         for number in unix_seconds().. {
             let path = parent.join(format!("{prefix}{number}"));
             let gone = parent.join(format!("{doomed}{number}"));
-            if ![&path, &gone].iter().any(|path| is_taken(path) || is_taken(&manifest_of(path))) {
-                return Ok(path);
+            let is_part_taken = parts.iter().any(|(_, place)| is_taken(&moved(place, number)));
+            let is_one_taken = |path: &PathBuf| is_taken(path) || is_taken(&manifest_of(path));
+            if ![&path, &gone].into_iter().any(is_one_taken) && !is_part_taken {
+                return Ok((path, number));
             }
         }
         Err(Error::Unfit(format!("there is no free name beside {}", self.settings.data_dir.display())))
@@ -196,7 +209,7 @@ pub(crate) fn rename_to_new(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 /// The bytes that a folder takes on disk, if they can be counted until then.
-async fn count(folder: PathBuf, by: Instant) -> Option<u64> {
+pub(crate) async fn count(folder: PathBuf, by: Instant) -> Option<u64> {
     let stop = Stop::default();
     let stopped = stop.flag();
     spawn_blocking(move || bytes_in(&folder, &|| stopped() || Instant::now() >= by)).await.ok()?
