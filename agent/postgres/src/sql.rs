@@ -153,11 +153,11 @@ impl Postgres {
         Ok(row.into_iter().next().flatten().unwrap_or_default())
     }
 
-    /// Whether a fresh session shows no source of WAL, loaded later than `before`.
+    /// Whether a fresh session shows no source of WAL, loaded at another time than `before`: clocks may go back.
     pub(crate) async fn sources_are_closed(&self, before: &str, by: Instant) -> Result<bool, Error> {
         let question = format!(
             "SELECT current_setting('primary_conninfo') = '' AND current_setting('restore_command') = '' \
-             AND pg_conf_load_time() > {}::timestamptz",
+             AND pg_conf_load_time() <> {}::timestamptz",
             literal(before)
         );
         let row = self.row("ask for the sources of WAL", &question, by).await?;
