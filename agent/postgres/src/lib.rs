@@ -29,7 +29,7 @@ mod tools;
 mod volume;
 mod wal;
 
-pub use aside::{Aside, Manifest, SetAside};
+pub use aside::{Aside, Manifest, SetAside, Uptime};
 pub use data::{Foreign, Found, Present};
 pub use elsewhere::Part;
 pub use loss::{Commit, Gap, Loss};

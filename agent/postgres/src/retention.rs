@@ -7,7 +7,7 @@
 //! 3. What is in it is deleted, and what of it lies elsewhere.
 //! 4. The manifest is deleted.
 
-use crate::aside::{manifest_in, manifest_of, names_in, rename_to_new, unix_seconds};
+use crate::aside::{manifest_in, manifest_of, names_in, rename_to_new};
 use crate::data::beside;
 use crate::elsewhere::moved;
 use crate::{Error, Instant, Postgres, SetAside, files};
@@ -115,12 +115,11 @@ impl Postgres {
         let found = self.find_asides()?;
         pruned.odd.extend(found.odd);
         let needed = keep.min_free.max(found.copies.last().and_then(|copy| copy.manifest.bytes).unwrap_or(0));
-        let now = unix_seconds();
         let newer = (1..=found.copies.len()).rev();
         for (copy, rank) in found.copies.into_iter().zip(newer) {
-            let age = Duration::from_secs(now.saturating_sub(copy.seconds));
+            let (age, at_least) = copy.ages();
             let is_due = rank > keep.count.max(1)
-                && age >= AT_LEAST
+                && age.min(at_least) >= AT_LEAST
                 && (age >= keep.age || self.space()?.free < needed);
             if is_due {
                 self.condemn(&copy)?;

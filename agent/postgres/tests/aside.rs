@@ -1,6 +1,7 @@
 //! Copies that were moved aside: none is lost by a crash, and none goes that should be kept. No PostgreSQL runs here.
 
 use primacy_postgres::{Aside, Instant, Keep, Position, Postgres, Settings};
+use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -55,6 +56,10 @@ impl Place {
         let aged = self.path(&format!("data.aside-{number}"));
         fs::rename(&path, &aged).unwrap();
         fs::rename(manifest_of(&path), manifest_of(&aged)).unwrap();
+        // Without that only the wall clock tells.
+        let mut manifest: Value = serde_json::from_slice(&fs::read(manifest_of(&aged)).unwrap()).unwrap();
+        manifest.as_object_mut().unwrap().remove("boot").unwrap();
+        fs::write(manifest_of(&aged), manifest.to_string()).unwrap();
         number
     }
 
@@ -287,4 +292,49 @@ async fn a_tablespace_that_can_not_be_moved_keeps_the_copy_in_its_place() {
     symlink("/nowhere", place.path("data/pg_tblspc/16402")).unwrap();
     place.postgres.set_aside(&Aside::default(), soon()).await.unwrap();
     assert!(place.path("empty").exists());
+}
+
+#[tokio::test]
+async fn the_newest_copy_is_the_last_that_was_moved_whatever_the_clock_said() {
+    let place = Place::new("clock");
+    // The clock was far ahead for a while.
+    let ahead = now() + 400 * DAY;
+    for (number, name) in [(ahead, "data.removing-"), (ahead - 7, "data.aside-")] {
+        place.make(&format!("{name}{number}"));
+        fs::write(place.path(&format!("{name}{number}.json")), r#"{"from": "/data", "bytes": 1}"#).unwrap();
+    }
+    place.make("data");
+    let path = place.postgres.set_aside(&Aside::default(), soon()).await.unwrap();
+    assert_eq!(path, place.path(&format!("data.aside-{}", ahead + 1)));
+    assert_eq!(place.postgres.asides().unwrap().last().unwrap().path, path);
+    // A number that nobody can count on from is nobody's.
+    place.make(&format!("data.aside-{}", u64::MAX));
+    place.make("data");
+    let path = place.postgres.set_aside(&Aside::default(), soon()).await.unwrap();
+    assert_eq!(path, place.path(&format!("data.aside-{}", ahead + 2)));
+}
+
+#[tokio::test]
+async fn a_copy_of_this_hour_stays_though_the_clock_has_gone_on_for_years() {
+    let place = Place::new("leap");
+    let mut numbers = Vec::new();
+    // Moved aside just now, while the clock showed these times.
+    for age in [30 * DAY, 20 * DAY, 10 * DAY] {
+        place.make("data");
+        let path = place.postgres.set_aside(&Aside::default(), soon()).await.unwrap();
+        let aged = place.path(&format!("data.aside-{}", now() - age));
+        fs::rename(&path, &aged).unwrap();
+        fs::rename(manifest_of(&path), manifest_of(&aged)).unwrap();
+        numbers.push(now() - age);
+    }
+    let keep = Keep { count: 1, age: Duration::ZERO, min_free: u64::MAX };
+    assert_eq!(place.prune(keep).await.removed, Vec::<PathBuf>::new());
+    // Before this boot it was, but nobody knows how long.
+    let manifest = manifest_of(&place.path(&format!("data.aside-{}", numbers[0])));
+    let mut text: Value = serde_json::from_slice(&fs::read(&manifest).unwrap()).unwrap();
+    text["boot"]["id"] = "another".into();
+    fs::write(&manifest, text.to_string()).unwrap();
+    let is_up_for_an_hour = rustix::time::clock_gettime(rustix::time::ClockId::Boottime).tv_sec >= 3_600;
+    let removed = place.prune(keep).await.removed.len();
+    assert_eq!(removed, usize::from(is_up_for_an_hour), "an hour after the boot at the earliest");
 }
