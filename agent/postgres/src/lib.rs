@@ -12,6 +12,7 @@ mod aside;
 mod config;
 mod control;
 mod data;
+mod elsewhere;
 pub mod files;
 #[cfg(test)]
 mod fuzz;
@@ -28,8 +29,9 @@ mod tools;
 mod volume;
 mod wal;
 
-pub use aside::{Aside, Manifest, SetAside};
+pub use aside::{Aside, Manifest, SetAside, Uptime};
 pub use data::{Foreign, Found, Present};
+pub use elsewhere::Part;
 pub use loss::{Commit, Gap, Loss};
 pub use progress::{Progress, STALL};
 pub use retention::{Bytes, Keep, Pruned, Space};

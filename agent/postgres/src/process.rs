@@ -225,7 +225,7 @@ impl Postgres {
 
     /// Closes every source of WAL and proves it, then says how far the WAL goes.
     ///
-    /// Proved is: a fresh session shows the empty settings and a later time of loading; and at two looks there is no
+    /// Proved is: a fresh session shows the empty settings and another time of loading; and at two looks there is no
     /// walreceiver among the processes (one that is just connecting is in no view), and nothing is being fetched from an
     /// archive. From here on nothing is archived either.
     ///

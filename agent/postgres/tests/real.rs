@@ -365,3 +365,23 @@ fn what_can_not_be_read_is_no_fact() {
         });
     }
 }
+
+#[test]
+fn sources_are_closed_though_the_clock_goes_back() {
+    if as_postgres("sources_are_closed_though_the_clock_goes_back") {
+        runtime().block_on(async {
+            let a = primary("q").await;
+            let b = standby("r", &a).await;
+            a.run_sql(
+                "CREATE SCHEMA back; CREATE FUNCTION back.pg_conf_load_time() RETURNS timestamptz LANGUAGE sql AS \
+                 $$SELECT '2000-01-01'::timestamptz - (pg_catalog.pg_conf_load_time() - '2000-01-01')$$; \
+                 ALTER ROLE postgres SET search_path = back, pg_catalog",
+            )
+            .await;
+            b.reaches(a.position().await).await;
+            let held = a.position().await;
+            assert!(b.ask("SELECT pg_conf_load_time()").starts_with("19"), "it runs backwards");
+            assert!(b.postgres.close_sources(soon()).await.unwrap() >= held);
+        });
+    }
+}

@@ -389,11 +389,8 @@ fn postgres(
         wrong.push(format!("postgresql.listen: expected host[,host...]:port, found {listen:?}"));
         5432
     });
-    let first = match addresses.split(',').next().unwrap_or_default().trim() {
-        "" if !listen.is_empty() => "*",
-        first => first,
-    };
-    let first = wrong.address("postgresql.listen", first, port);
+    let addresses = if addresses.trim().is_empty() && !listen.is_empty() { "*" } else { addresses };
+    let first = wrong.address("postgresql.listen", addresses.split(',').next().unwrap_or_default(), port);
     let connect = wrong.connect_address("postgresql.connect_address", section.connect_address, &first);
     let auth = section.authentication;
     let superuser = auth.superuser.into_login("postgres");
@@ -406,7 +403,7 @@ fn postgres(
         None => superuser.clone(),
     };
     Postgres {
-        listen_addresses: addresses.to_owned(),
+        listen_addresses: without_brackets(addresses),
         connect,
         port,
         data_dir: data_dir.into(),
@@ -420,6 +417,16 @@ fn postgres(
         hba,
         restore_command: None,
     }
+}
+
+/// As PostgreSQL takes addresses: the brackets of IPv6 only belong before a port.
+fn without_brackets(addresses: &str) -> String {
+    let bare = |address: &str| match address.trim().strip_prefix('[').and_then(|rest| rest.strip_suffix(']'))
+    {
+        Some(address) => address.to_owned(),
+        None => address.trim().to_owned(),
+    };
+    addresses.split(',').map(bare).collect::<Vec<_>>().join(",")
 }
 
 fn core_config(name: &str, dcs: &raw::Dcs, tags: &raw::Tags, wrong: &mut Wrong) -> Config {

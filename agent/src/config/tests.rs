@@ -263,6 +263,26 @@ fn what_listens_everywhere_is_found_at_an_address_of_its_own() {
 }
 
 #[test]
+fn postgresql_is_told_addresses_as_it_takes_them() {
+    let cases = [
+        ("[::1]:5433", "::1", "[::1]:5433"),
+        ("'::1:5433'", "::1", "[::1]:5433"),
+        ("127.0.0.1, [::1]:5433", "127.0.0.1,::1", "127.0.0.1:5433"),
+        ("':5433'\n  connect_address: '[2001:db8::1]:5434'", "*", "[2001:db8::1]:5434"),
+    ];
+    for (listen, told, published) in cases {
+        let quoted = if listen.starts_with('\'') { listen.to_owned() } else { format!("'{listen}'") };
+        let line = format!("  listen: {quoted}");
+        let text = GOOD.replace("  listen: 127.0.0.1,localhost:5433", &line);
+        let postgres = Settings::parse(&text).expect("a good file").postgres;
+        assert_eq!(
+            (postgres.listen_addresses.as_str(), postgres.connect.to_string().as_str()),
+            (told, published)
+        );
+    }
+}
+
+#[test]
 fn all_mistakes_are_named_at_once() {
     let text = mistakes("scope: batman\nname: postgresql0", "");
     assert_eq!(text, "scope: missing\nname: missing");

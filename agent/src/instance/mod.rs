@@ -14,6 +14,7 @@ mod mend;
 pub mod progress;
 pub mod resting;
 mod saved;
+mod search;
 mod storage;
 mod volume;
 
@@ -33,6 +34,7 @@ use primacy_core::{Epoch, Guard, Lsn, Name, Nonce, Position, Span, SystemId, Tim
 use primacy_driver::Clock;
 use primacy_guard::client::Place;
 use primacy_postgres::{Error, Found as AtRest, Postgres, Probe, Upstream, User, files};
+use search::Search;
 use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -70,6 +72,8 @@ pub struct Local {
     complaint: Complaint,
     /// The source has no more the WAL that is needed next.
     starved: Cell<bool>,
+    /// What finds that out.
+    search: RefCell<Search>,
     /// The members that slots were last kept for, and when.
     slots: RefCell<Slots>,
     /// At the last look it ran.
@@ -107,6 +111,7 @@ impl Local {
             drought: RefCell::default(),
             complaint: Complaint::default(),
             starved: Cell::new(false),
+            search: RefCell::default(),
             slots: RefCell::default(),
             runs: Cell::new(false),
             foreign: Cell::new(false),
@@ -207,7 +212,7 @@ impl Local {
                 self.postgres.follow(&source, &self.history(), by).await.map_err(failure)?;
                 self.source.replace(Some((from.clone(), order.saved.highest)));
                 self.drought.take();
-                self.starved.set(false);
+                self.forget_wal();
                 Ok(())
             }
             Op::CloseSources => {
@@ -381,9 +386,13 @@ impl Local {
         let (seconds, log) = (lasts.0 / Span::secs(1).0, self.postgres.log());
         let said = self.postgres.last_failure().unwrap_or_default();
         let (source, log) = (name.as_str(), log.display());
+        let search = self.search.borrow();
+        let doubt = search.doubt();
         match again {
-            Ok(()) => tracing::warn!(source, seconds, said, %log, "no WAL arrives: told PostgreSQL again"),
-            Err(why) => tracing::warn!(source, seconds, %why, said, %log, "no WAL arrives"),
+            Ok(()) => {
+                tracing::warn!(source, seconds, said, doubt, %log, "no WAL arrives: told PostgreSQL again")
+            }
+            Err(why) => tracing::warn!(source, seconds, %why, said, doubt, %log, "no WAL arrives"),
         }
     }
 
@@ -430,7 +439,7 @@ impl Local {
             let source = self.source.borrow().clone();
             if standing.streaming {
                 // What held for one break needn't hold for the next.
-                self.starved.set(false);
+                self.forget_wal();
             }
             let starved = source.is_some() && self.starved.get();
             return Instance::Standby { data, source, streaming: standing.streaming, ready: true, starved };

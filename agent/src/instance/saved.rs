@@ -79,11 +79,36 @@ pub fn read(dir: &Path) -> io::Result<Option<Saved>> {
 fn read_file(path: &Path) -> io::Result<Option<Saved>> {
     match std::fs::read(path) {
         Ok(text) => serde_json::from_slice(&text).map(Some).map_err(|error| {
-            io::Error::new(ErrorKind::InvalidData, format!("{} makes no sense: {error}", path.display()))
+            let shown = path.display();
+            let why = format!("{shown} makes no sense: {error}. {}", remedy(path));
+            io::Error::new(ErrorKind::InvalidData, why)
         }),
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
         Err(error) => Err(io::Error::new(error.kind(), format!("read {}: {error}", path.display()))),
     }
+}
+
+/// What to do about a file that makes no sense.
+fn remedy(path: &Path) -> String {
+    let shown = path.display();
+    if path.file_name().is_some_and(|name| name == FILE) {
+        let folder = path.parent().unwrap_or(path).display();
+        if path.with_file_name("PG_VERSION").exists() {
+            return format!(
+                "Put {shown} back from a backup of this copy of the data; or, if another member has all that matters, \
+                 stop the agent, move {folder} away and start it: it makes a new copy"
+            );
+        }
+        return format!(
+            "If the copy of the data is in order, remove {shown}: the highest epoch is read from the copy and from the \
+             store then"
+        );
+    }
+    format!(
+        "It says that the copy beside it is half rewound: stop the agent, move {} and {shown} away and start it: it makes \
+         a new copy",
+        path.with_extension("").display()
+    )
 }
 
 #[cfg(test)]
@@ -123,6 +148,18 @@ mod tests {
         std::fs::write(data.join(FILE), "{").expect("garbage");
         let error = load(&data, &run).expect_err("garbage").to_string();
         assert!(error.contains("primacy.json makes no sense"), "{error}");
+        std::fs::write(data.join("PG_VERSION"), "15").expect("as PostgreSQL has it");
+        for (file, remedy) in [
+            (data.join(FILE), format!("move {} away", data.display())),
+            (run.join(FILE), format!("remove {}", run.join(FILE).display())),
+            (marker(&data), format!("move {} and {}.mending away", data.display(), data.display())),
+        ] {
+            let _ = std::fs::remove_file(data.join(FILE));
+            std::fs::write(&file, "{").expect("garbage");
+            let error = load(&data, &run).expect_err("garbage").to_string();
+            assert!(error.contains(&remedy), "{error}");
+            std::fs::remove_file(&file).expect("as it was");
+        }
         std::fs::remove_dir_all(&dir).expect("removed");
     }
 }
