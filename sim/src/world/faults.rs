@@ -175,7 +175,8 @@ impl World {
         }
         one.guard = Warden::Dead;
         if one.postgres.process != Process::Down {
-            let sessions = one.postgres.process == Process::Primary;
+            // Those that were killed already only wait for the storage to answer.
+            let sessions = one.postgres.process == Process::Primary && !one.postgres.doomed;
             one.postgres.die();
             one.postgres.orphans = sessions;
             trail.possible.push(Event::OrphansEnd(host));
