@@ -48,6 +48,8 @@ pub struct Node {
     pub(crate) instance: Instance,
     /// When PostgreSQL was last known to do its work as a primary.
     pub(crate) proved: Time,
+    /// When the last input came, if that matters.
+    pub(crate) heard: Time,
     /// What was tried while the instance is unknown.
     pub(crate) blind: Blind,
     /// The order under way.
@@ -175,6 +177,7 @@ impl Node {
             guard_lost: false,
             instance: Instance::Unknown,
             proved: Time(0),
+            heard: Time(0),
             blind: Blind::Untried,
             lane: None,
             order_again: Time(0),
@@ -192,6 +195,7 @@ impl Node {
     #[must_use]
     pub fn handle(&mut self, now: Time, input: Input) -> Vec<Effect> {
         let mut out = Out { now, effects: Vec::new() };
+        self.excuse_absence(now);
         self.absorb(&mut out, input);
         self.advance(&mut out);
         self.check(now);

@@ -8,6 +8,12 @@ use crate::store::{EpochRecord, Record, Refusal, Reign, Released, Switchover};
 use crate::{Event, Name, Span, Time};
 use alloc::vec::Vec;
 
+/// Whoever is woken so much later than it wanted was away.
+const LATE: Span = Span::millis(500);
+
+/// What a look may take.
+const LOOK: Span = Span::secs(1);
+
 /// What a primary remembers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Reigning {
@@ -51,6 +57,20 @@ impl Node {
     pub(crate) fn note_proof(&mut self, now: Time, proved: bool) {
         if proved && self.config.health_age > Span::ZERO {
             self.proved = now;
+        }
+    }
+
+    /// An agent that was frozen, or a host that was suspended, has seen nothing of a PostgreSQL that may have worked all the
+    /// time: it looks once more before it concludes anything.
+    pub(crate) fn excuse_absence(&mut self, now: Time) {
+        let (age, heard) = (self.config.health_age, self.heard);
+        if age == Span::ZERO {
+            return;
+        }
+        self.heard = now;
+        let late = self.deadline(heard).is_some_and(|(due, _)| now > due + LATE);
+        if late && matches!(self.role, Role::Primary(_)) {
+            self.proved = self.proved.max(now - (age - LOOK));
         }
     }
 

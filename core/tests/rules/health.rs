@@ -73,6 +73,29 @@ fn each_look_that_finds_it_writable_is_a_proof() {
 }
 
 #[test]
+fn an_agent_that_was_away_looks_once_more() {
+    let mut a = primary(&["b"]);
+    let thawed = a.fence() - secs(1) - us(1);
+    assert!(thawed > a.now + AGE);
+    a.wake_at(thawed);
+    assert_eq!(a.role(), "primary", "PostgreSQL may have worked all the time");
+    let beat = a.beat();
+    a.answer(&beat);
+    a.acknowledge();
+    beat_until(&mut a, thawed + secs(1) - us(1));
+    assert_eq!(a.role(), "primary");
+    a.wake_for(Timer::Health);
+    assert_eq!(a.role(), "leaving", "it has not been seen to work since either");
+
+    let mut a = primary(&["b"]);
+    let late = a.now + AGE + ms(500);
+    beat_until(&mut a, late - AGE);
+    let (due, _) = a.node.deadline(a.now).unwrap();
+    a.wake_at(due + ms(500));
+    assert!(a.node.deadline(a.now).is_some_and(|(time, _)| time <= late), "late, but not away");
+}
+
+#[test]
 fn an_instance_that_can_not_be_looked_at_is_none() {
     let mut a = primary(&["b"]);
     a.input(Input::Instance(Found::NOTHING));
@@ -143,8 +166,11 @@ fn a_primary_that_hangs_is_not_stopped_in_order() {
     assert_eq!(a.op(), Some(&Op::Kill));
 
     let mut alone = without_proof(primary(&[]));
-    let until = alone.fence() - secs(1);
-    alone.wake_at(until);
+    while alone.op().is_none() {
+        let (time, _) = alone.node.deadline(alone.now).expect("the fence");
+        alone.wake_at(time);
+    }
+    assert_eq!(alone.now, alone.fence() - secs(1));
     assert_eq!(alone.op(), Some(&Op::Kill), "nor when the fence is near");
 }
 
