@@ -1,6 +1,7 @@
 //! Copies that were moved aside: none is lost by a crash, and none goes that should be kept. No PostgreSQL runs here.
 
 use primacy_postgres::{Aside, Instant, Keep, Position, Postgres, Settings};
+use rustix::time::{ClockId, clock_gettime};
 use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -334,7 +335,9 @@ async fn a_copy_of_this_hour_stays_though_the_clock_has_gone_on_for_years() {
     let mut text: Value = serde_json::from_slice(&fs::read(&manifest).unwrap()).unwrap();
     text["boot"]["id"] = "another".into();
     fs::write(&manifest, text.to_string()).unwrap();
-    let is_up_for_an_hour = rustix::time::clock_gettime(rustix::time::ClockId::Boottime).tv_sec >= 3_600;
+    let is_up_for_an_hour = || clock_gettime(ClockId::Boottime).tv_sec >= 3_600;
+    let before = is_up_for_an_hour();
     let removed = place.prune(keep).await.removed.len();
-    assert_eq!(removed, usize::from(is_up_for_an_hour), "an hour after the boot at the earliest");
+    // An hour after the boot at the earliest.
+    assert!([before, is_up_for_an_hour()].map(usize::from).contains(&removed), "{removed}");
 }
