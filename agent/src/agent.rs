@@ -11,7 +11,7 @@ use crate::outside::Desk;
 use crate::store::directory::Directory;
 use crate::store::mirror::{Mirror, Published, SharedLease};
 use crate::store::records::Paths;
-use crate::store::{EtcdStore, TRY};
+use crate::store::{EtcdStore, TRY, upkeep};
 use crate::{patroni, place, telemetry};
 use anyhow::Context;
 use primacy_core::{Boot, Command, Node};
@@ -74,8 +74,13 @@ async fn run(mut settings: Settings) -> anyhow::Result<()> {
 
     let (board, commands) = Board::new();
     let directory = Directory::default();
-    let etcd = primacy_etcd::Config { try_timeout: TRY, ..primacy_etcd::Config::new(settings.etcd.clone()) };
+    let etcd = primacy_etcd::Config {
+        try_timeout: TRY,
+        cluster: upkeep::earlier(&run_dir),
+        ..primacy_etcd::Config::new(settings.etcd.clone())
+    };
     let client = primacy_etcd::Client::new(etcd).context("etcd3.hosts")?;
+    tokio::spawn(upkeep::run(client.clone(), run_dir.clone()));
     let paths = Paths { prefix: settings.prefix.clone() };
     let (published, wanted) = watch::channel(Published {
         member: patroni::member(&board.look(), &settings, now()),

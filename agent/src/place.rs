@@ -84,11 +84,16 @@ pub fn check_owner(data_dir: &Path) -> anyhow::Result<()> {
 
 /// The folder for sockets, locks and the journal: beside the data directory, so that there is one for each.
 pub fn run_dir(data_dir: &Path) -> anyhow::Result<PathBuf> {
-    let mut name = data_dir.as_os_str().to_owned();
-    name.push(".run");
-    let run_dir = PathBuf::from(name);
+    let run_dir = run_dir_of(data_dir);
     make(&run_dir)?;
     Ok(run_dir)
+}
+
+/// Where that folder is, if it is there.
+pub fn run_dir_of(data_dir: &Path) -> PathBuf {
+    let mut name = data_dir.as_os_str().to_owned();
+    name.push(".run");
+    PathBuf::from(name)
 }
 
 /// PostgreSQL's socket lies in the run directory, and the kernel takes no longer names.

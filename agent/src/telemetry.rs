@@ -47,6 +47,7 @@ fn is_warning(event: &Event) -> bool {
         | Event::LostLease { .. }
         | Event::PrimaryDied { .. }
         | Event::PrimaryGivenUp
+        | Event::PrimaryHangs { .. }
         | Event::GuardLost
         | Event::UnorderedPromotion { .. }
         | Event::WrongTimeline { .. }

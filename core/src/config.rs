@@ -36,6 +36,10 @@ pub struct Config {
     pub instance_patience: Span,
     /// How long initdb or a copy of the data directory may take.
     pub clone_patience: Span,
+    /// How old the last proof may get that a primary does its work, before it is given up for one that can replace it
+    /// (hazard A08); zero: for ever.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub health_age: Span,
     /// How many restarts in place a crashing primary is given before its holder hands over.
     pub restarts_max: u8,
     /// A candidate that lacks more bytes than this against the last published position may not stand.
@@ -88,6 +92,7 @@ impl Config {
             handover_patience: Span::secs(1),
             instance_patience: Span::secs(60),
             clone_patience: Span::secs(24 * 3600),
+            health_age: Span::secs(3),
             restarts_max: 3,
             lag_bytes_max: 1_048_576,
             rewind: true,
@@ -117,6 +122,11 @@ impl Config {
                 self.beat_every + self.store_patience.times(2) + self.demote_lead <= fence,
             ),
             ("retry_after", "must not be zero", self.retry_after > Span::ZERO),
+            (
+                "health_age",
+                "must be zero or at least 1 s",
+                self.health_age == Span::ZERO || self.health_age >= Span::secs(1),
+            ),
         ];
         match rules.iter().find(|(_, _, holds)| !holds) {
             Some((field, rule, _)) => Err(BadConfig { field, rule }),
@@ -154,6 +164,10 @@ mod tests {
         assert_eq!(refused(|c| c.beat_every = Span::ZERO), "beat_every");
         assert_eq!(refused(|c| c.store_patience = Span::millis(1_121)), "store_patience");
         assert_eq!(refused(|c| c.retry_after = Span::ZERO), "retry_after");
+        assert_eq!(refused(|c| c.health_age = Span::millis(999)), "health_age");
+        for off_or_least in [Span::ZERO, Span::secs(1)] {
+            assert_eq!(Config { health_age: off_or_least, ..good.clone() }.validate(), Ok(()));
+        }
     }
 
     #[test]

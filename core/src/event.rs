@@ -28,6 +28,7 @@ pub enum Event {
     LostLease { to: Option<Name> },
     PrimaryDied { restart: u8 },
     PrimaryGivenUp,
+    PrimaryHangs { unproved: Span },
     GuardLost,
     UnorderedPromotion { position: Position },
     WrongTimeline { found: Epoch, wanted: Epoch },
@@ -200,6 +201,10 @@ impl fmt::Display for Event {
                 write!(f, "the primary's processes died: restarts it in place (attempt {restart})")
             }
             Event::PrimaryGivenUp => f.write_str("gives the lease back: the primary doesn't come up"),
+            Event::PrimaryHangs { unproved } => write!(
+                f,
+                "gives the lease back: nothing has shown for {unproved} that the primary does its work"
+            ),
             Event::GuardLost => {
                 f.write_str("the guard is gone: kills the instance, which must not run without it")
             }

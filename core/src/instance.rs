@@ -177,6 +177,21 @@ impl Op {
         }
     }
 
+    /// Whether the op is done by a server that runs already.
+    pub fn asks_the_server(&self) -> bool {
+        match self {
+            Op::Follow(_) | Op::CloseSources | Op::Promote | Op::Settle | Op::Checkpoint | Op::Stop => true,
+            Op::Look
+            | Op::Initdb
+            | Op::Clone(_)
+            | Op::Rewind(_)
+            | Op::SetAside
+            | Op::StartStandby
+            | Op::StartInPlace
+            | Op::Kill => false,
+        }
+    }
+
     /// Whether the op lets PostgreSQL acknowledge commits, and so may only begin under a fence armed for its epoch.
     pub fn opens(&self) -> bool {
         matches!(self, Op::StartInPlace | Op::Promote)

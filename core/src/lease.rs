@@ -143,7 +143,8 @@ impl Node {
         let wanted = self.wanted_records();
         let Some(lease) = &self.lease else { return };
         let due = lease.next <= out.now || (!wanted.is_empty() && self.ask_again <= out.now);
-        if lease.sending.is_some() || !due || self.has_released() {
+        let unsure = matches!(&self.role, Role::Leaving(leaving) if leaving.unsure) && wanted.is_empty();
+        if lease.sending.is_some() || !due || unsure || self.has_released() {
             return;
         }
         let (reign, beat, epoch) = (lease.reign, lease.beat, lease.epoch);

@@ -46,6 +46,10 @@ pub struct Node {
     /// The guard died; whatever it watched over must be killed.
     pub(crate) guard_lost: bool,
     pub(crate) instance: Instance,
+    /// When PostgreSQL was last known to do its work as a primary.
+    pub(crate) proved: Time,
+    /// When the last input came, if that matters.
+    pub(crate) heard: Time,
     /// What was tried while the instance is unknown.
     pub(crate) blind: Blind,
     /// The order under way.
@@ -136,6 +140,8 @@ pub enum Timer {
     Fence,
     /// A failed request or order, or a fence that isn't acknowledged, is due again.
     Again,
+    /// The last proof that the primary does its work is too old.
+    Health,
     /// The lease of another lapses, or a candidate's patience ends.
     Election,
     /// An operator waits for an answer.
@@ -170,6 +176,8 @@ impl Node {
             arm_again: Time(0),
             guard_lost: false,
             instance: Instance::Unknown,
+            proved: Time(0),
+            heard: Time(0),
             blind: Blind::Untried,
             lane: None,
             order_again: Time(0),
@@ -187,6 +195,7 @@ impl Node {
     #[must_use]
     pub fn handle(&mut self, now: Time, input: Input) -> Vec<Effect> {
         let mut out = Out { now, effects: Vec::new() };
+        self.excuse_absence(now);
         self.absorb(&mut out, input);
         self.advance(&mut out);
         self.check(now);
@@ -280,6 +289,7 @@ impl Node {
             // state that is just being changed.
             Input::Instance(found) => {
                 if self.lane.is_none() {
+                    self.note_proof(out.now, matches!(found.instance, Instance::Primary { .. }));
                     self.see_instance(found);
                 }
             }
@@ -482,6 +492,8 @@ impl Node {
 
     fn performed(&mut self, out: &mut Out, id: OpId, performed: Performed) {
         let Some(lane) = self.lane.take_if(|lane| lane.id == id) else { return };
+        let does = performed.failure.is_none() && lane.op != Op::Look;
+        self.note_proof(out.now, does || matches!(performed.found.instance, Instance::Primary { .. }));
         self.see_instance(performed.found);
         if self.instance == Instance::Unknown {
             let killed = lane.op == Op::Kill && performed.failure.is_none();
@@ -507,10 +519,11 @@ impl Node {
         }
     }
 
-    /// What brings a copy back is tried less and less often while it fails. What ends a PostgreSQL, or opens one under a
-    /// lease, never waits longer.
+    /// What brings a copy back is tried less and less often while it fails; so is the start of the first primary, for which
+    /// nobody could stand in. What else opens a PostgreSQL under a lease, or ends one, never waits longer.
     fn note_failure(&mut self, now: Time, op: &Op) {
-        if !op.may_wait() || self.config.retry_longest <= self.config.retry_after {
+        let opens_first = *op == Op::StartInPlace && matches!(self.role, Role::Promoting);
+        if !(op.may_wait() || opens_first) || self.config.retry_longest <= self.config.retry_after {
             return;
         }
         let epoch = self.last_reign();
@@ -654,6 +667,7 @@ impl Node {
 
     fn op_done(&mut self, out: &mut Out, op: Op) {
         match (&mut self.role, op) {
+            (Role::Leaving(leaving), Op::Kill) => leaving.unsure = false,
             (Role::Candidate(candidate), Op::CloseSources) => candidate.closed = true,
             (Role::Primary(_), Op::Checkpoint) => self.checkpointed(out),
             (Role::Primary(reigning), Op::Settle) => reigning.settled = true,
@@ -663,7 +677,8 @@ impl Node {
     }
 
     fn op_failed(&mut self, out: &mut Out, op: Op, why: &Failure) {
-        match (&self.role, op) {
+        match (&mut self.role, op) {
+            (Role::Leaving(leaving), Op::Kill) => leaving.unsure = true,
             (Role::Primary(_), Op::Checkpoint) => self.checkpointed(out),
             (Role::Promoting, Op::Promote | Op::StartInPlace) => self.promotion_failed(out, why),
             (_, Op::Rewind(_)) if *why == Failure::Hopeless => self.beyond_rewinding = self.saved.copy,

@@ -62,6 +62,10 @@ impl Node {
         t.due(&mut self.order_again);
         self.failing.iter_mut().for_each(|failing| t.due(&mut failing.until));
         t.due(&mut self.arm_again);
+        if self.config.health_age > Span::ZERO {
+            t.past(&mut self.proved, self.config.health_age);
+            t.past(&mut self.heard, self.config.health_age);
+        }
         if let Some((epoch, until)) = &mut self.armed {
             t.armed(epoch, until);
         }

@@ -123,7 +123,7 @@ impl Model for Explored {
 type Condition = fn(&Explored, &Spot) -> bool;
 const HOLDS: [Condition; SAFETY.len()] = [
     holds::<0>, holds::<1>, holds::<2>, holds::<3>, holds::<4>, holds::<5>, holds::<6>, holds::<7>,
-    holds::<8>,
+    holds::<8>, holds::<9>,
 ];
 const SHOWS: [Condition; 6] = [shows::<0>, shows::<1>, shows::<2>, shows::<3>, shows::<4>, shows::<5>];
 

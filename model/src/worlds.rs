@@ -421,6 +421,7 @@ fn ticks(me: &str) -> Config {
         clone_patience: tick.times(3),
         restarts_max: 1,
         lag_bytes_max: 100,
+        health_age: Span::ZERO,
         ..Config::new(me.into(), tick.times(5))
     }
 }

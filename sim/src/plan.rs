@@ -80,6 +80,8 @@ pub enum What {
     AgentFreezes(HostId),
     AgentFreezesAsking(HostId),
     PostgresDies(HostId),
+    PostgresHangs(HostId),
+    StorageHangs(HostId),
     GuardDies(HostId),
     AgentAndGuardDie(HostId),
     HostDies(HostId),
@@ -189,6 +191,8 @@ fn what() -> impl Strategy<Value = What> {
         3 => host().prop_map(What::AgentFreezes),
         2 => host().prop_map(What::AgentFreezesAsking),
         4 => host().prop_map(What::PostgresDies),
+        3 => host().prop_map(What::PostgresHangs),
+        2 => host().prop_map(What::StorageHangs),
         3 => host().prop_map(What::GuardDies),
         2 => host().prop_map(What::AgentAndGuardDie),
         4 => host().prop_map(What::HostDies),
@@ -222,6 +226,8 @@ impl What {
             What::AgentFreezes(h) => vec![Fault::AgentFreezes(h)],
             What::AgentFreezesAsking(h) => vec![Fault::AgentFreezesAsking(h)],
             What::PostgresDies(h) => vec![Fault::PostgresDies(h)],
+            What::PostgresHangs(h) => vec![Fault::PostgresHangs(h)],
+            What::StorageHangs(h) => vec![Fault::StorageHangs(h)],
             What::GuardDies(h) => vec![Fault::GuardDies(h)],
             What::AgentAndGuardDie(h) => vec![Fault::AgentDies(h), Fault::GuardDies(h)],
             What::HostDies(h) => vec![Fault::HostDies(h)],
@@ -268,6 +274,8 @@ impl What {
                 vec![Fault::AgentStarts(h)]
             }
             What::AgentFreezes(h) | What::AgentFreezesAsking(h) => vec![Fault::AgentThaws(h)],
+            What::PostgresHangs(h) => vec![Fault::PostgresGoesOn(h)],
+            What::StorageHangs(h) => vec![Fault::StorageGoesOn(h)],
             What::HostDies(h) => vec![Fault::HostStarts(h)],
             What::HostDiesDamaged(h) => vec![Fault::ControlPutBack(h)],
             What::HostSuspends(h) => vec![Fault::HostWakes(h)],
@@ -302,6 +310,8 @@ impl What {
             What::AgentFreezes(_) => "agent freezes",
             What::AgentFreezesAsking(_) => "agent freezes while it asks",
             What::PostgresDies(_) => "postgres dies",
+            What::PostgresHangs(_) => "postgres hangs",
+            What::StorageHangs(_) => "storage hangs",
             What::GuardDies(_) => "guard dies",
             What::AgentAndGuardDie(_) => "agent and guard die",
             What::HostDies(_) => "host dies",
@@ -343,6 +353,8 @@ pub fn alphabet() -> Vec<What> {
             What::AgentFreezes,
             What::AgentFreezesAsking,
             What::PostgresDies,
+            What::PostgresHangs,
+            What::StorageHangs,
             What::GuardDies,
             What::AgentAndGuardDie,
             What::HostDies,
@@ -413,6 +425,8 @@ impl fmt::Display for What {
             | What::AgentFreezes(h)
             | What::AgentFreezesAsking(h)
             | What::PostgresDies(h)
+            | What::PostgresHangs(h)
+            | What::StorageHangs(h)
             | What::GuardDies(h)
             | What::AgentAndGuardDie(h)
             | What::HostDies(h)

@@ -225,7 +225,9 @@ impl Run {
             if self.world.store_is_doubted() {
                 self.step(&Event::Fault(Fault::StoreRebuilt));
             }
-            if progress::healthy(&self.world).is_ok() {
+            // News that set out before all was mended may still be on their way.
+            let arrived = self.schedule.last_news() <= self.world.now;
+            if arrived && progress::healthy(&self.world).is_ok() {
                 return self.enter(Phase::Settling, SETTLE_US);
             }
         }
@@ -266,6 +268,7 @@ impl Run {
         let mut faults = vec![Fault::StoreUp];
         for host in 0..HOSTS {
             faults.extend([Fault::HostWakes(host), Fault::HostStarts(host)]);
+            faults.extend([Fault::StorageGoesOn(host), Fault::PostgresGoesOn(host)]);
             faults.extend([Fault::AgentThaws(host), Fault::AgentStarts(host), Fault::ControlPutBack(host)]);
         }
         faults.extend(self.world.cuts.clone().into_iter().map(|(from, to)| Fault::Heal(from, to)));
@@ -296,8 +299,9 @@ impl Run {
         let leads = |(host, one): (HostId, &Host)| {
             one.running().is_some_and(|node| node.is_primary(self.world.local(host)))
         };
-        let flagged = self.world.hosts.iter().any(|one| why(one) == Some(Frozen::PromotedByHand))
-            && !(0..).zip(&self.world.hosts).any(leads);
+        let by_hand = self.world.hosts.iter().any(|one| why(one) == Some(Frozen::PromotedByHand))
+            || self.world.is_beyond_rebuilding();
+        let flagged = by_hand && !(0..).zip(&self.world.hosts).any(leads);
         if flagged {
             *self.counts.roles.entry("(needs an operator)").or_default() += 1;
         }
@@ -495,6 +499,7 @@ pub fn word(event: &primacy_core::Event) -> &'static str {
         E::LostLease { .. } => "lease lost",
         E::PrimaryDied { .. } => "restart in place",
         E::PrimaryGivenUp => "primary given up",
+        E::PrimaryHangs { .. } => "primary hung",
         E::GuardLost => "guard lost",
         E::UnorderedPromotion { .. } => "unordered promotion",
         E::WrongTimeline { .. } => "wrong timeline",

@@ -93,6 +93,11 @@ impl Schedule {
         }
     }
 
+    /// When the last news so far arrives anywhere.
+    pub fn last_news(&self) -> u64 {
+        self.news.iter().copied().max().unwrap_or(0)
+    }
+
     /// The moment of the next event.
     pub fn next_at(&self) -> Option<u64> {
         self.queue.peek().map(|Reverse((at, _, _))| *at)

@@ -1,15 +1,19 @@
 //! The client: which member is used, for how long, and when to move on.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::OnceCell;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 use tonic::Status;
 use tonic::transport::Channel;
 
+use crate::connect::Resolver;
 use crate::connection::Connection;
-use crate::{Config, ConfigError, Endpoint, Error};
+use crate::{Config, ConfigError, Endpoint, Error, identity};
 
 /// The pause after all endpoints in turn have failed, so that refused connections don't become a busy loop.
 const PAUSE_AFTER_ROUND: Duration = Duration::from_millis(50);
@@ -23,7 +27,15 @@ pub struct Client {
 #[derive(Debug)]
 struct Shared {
     endpoints: Vec<Endpoint>,
+    /// One for each endpoint.
+    resolvers: Vec<Resolver>,
     try_timeout: Duration,
+    /// The cluster of an earlier client.
+    earlier: Option<u64>,
+    /// The cluster that this client has settled on.
+    cluster: OnceCell<u64>,
+    /// Complaints about clusters: each is made once.
+    told: Mutex<BTreeSet<String>>,
     current: Mutex<Current>,
 }
 
@@ -41,9 +53,19 @@ impl Client {
     /// If there is no endpoint, one can't be used, or the time for a try is zero.
     pub fn new(config: Config) -> Result<Client, ConfigError> {
         let endpoints = config.parse_endpoints()?;
-        let connection = Arc::new(Connection::new(endpoints[0].clone()));
-        let current = Mutex::new(Current { index: 0, connection });
-        Ok(Client { shared: Arc::new(Shared { endpoints, try_timeout: config.try_timeout, current }) })
+        let resolvers = vec![Resolver::default(); endpoints.len()];
+        let connection = Arc::new(Connection::new(endpoints[0].clone(), resolvers[0].clone()));
+        Ok(Client {
+            shared: Arc::new(Shared {
+                endpoints,
+                resolvers,
+                try_timeout: config.try_timeout,
+                earlier: config.cluster,
+                cluster: OnceCell::new(),
+                told: Mutex::default(),
+                current: Mutex::new(Current { index: 0, connection }),
+            }),
+        })
     }
 
     /// All endpoints, in the order in which they are tried.
@@ -86,7 +108,11 @@ impl Client {
     where
         F: Future<Output = Result<T, Status>>,
     {
-        let result = try_over(connection, self.try_end(deadline)?, call).await;
+        let end = self.try_end(deadline)?;
+        let result = match self.check(connection, end).await {
+            Ok(()) => try_over(connection, end, call).await,
+            Err(error) => Err(error),
+        };
         if let Err(error) = &result
             && error.is_retriable()
         {
@@ -128,11 +154,95 @@ impl Client {
         let mut current = self.current();
         if Arc::ptr_eq(&current.connection, connection) {
             current.index = (current.index + 1) % self.shared.endpoints.len();
-            current.connection = Arc::new(Connection::new(self.shared.endpoints[current.index].clone()));
+            current.connection = Arc::new(self.connection_to(current.index));
             tracing::debug!(left = %connection.endpoint(), next = %current.connection.endpoint(), reason, "rotated");
         }
         drop(current);
         connection.retire(reason.to_owned());
+    }
+
+    /// The id of the cluster that this client uses, from now on and for life. The first call, of this kind or any
+    /// other, settles it by asking all endpoints. One try, which may use half of its time for that.
+    ///
+    /// # Errors
+    /// [`Error::NotSent`] if none answers, or if they don't belong to one cluster. See [`Config::cluster`].
+    pub async fn cluster(&self, deadline: Instant) -> Result<u64, Error> {
+        self.settled(self.try_end(deadline)?).await
+    }
+
+    /// Makes sure that `connection` leads to the cluster in use, before anything is sent over it.
+    async fn check(&self, connection: &Connection, end: Instant) -> Result<(), Error> {
+        let settled = self.settled(end).await?;
+        let found = connection.cluster(end).await?;
+        if found == settled {
+            return Ok(());
+        }
+        let reason = identity::stranger(connection.endpoint(), found, settled);
+        Err(self.complain(connection.endpoint(), reason))
+    }
+
+    async fn settled(&self, end: Instant) -> Result<u64, Error> {
+        let settling = self.shared.cluster.get_or_try_init(|| self.settle(end));
+        match timeout_at(end, settling).await {
+            Ok(settled) => settled.copied(),
+            Err(_) => {
+                let reason = "no endpoint has answered in time".to_owned();
+                Err(Error::NotSent { endpoint: self.current_endpoint(), reason })
+            }
+        }
+    }
+
+    /// Settles on a cluster, as far as the endpoints that answer say which one it is. A silent one must not use up the
+    /// time of the request that waits for this.
+    async fn settle(&self, end: Instant) -> Result<u64, Error> {
+        let now = Instant::now();
+        let mut asked = JoinSet::new();
+        for index in 0..self.endpoints().len() {
+            let connection = self.connection_to(index);
+            let end = now + end.saturating_duration_since(now) / 2;
+            asked.spawn(async move { (index, connection.cluster(end).await) });
+        }
+        let mut said = asked.join_all().await;
+        said.sort_by_key(|(index, _)| *index);
+        let (mut answers, mut failed) = (Vec::new(), None);
+        for (index, result) in said {
+            match result {
+                Ok(id) => answers.push((self.endpoints()[index].clone(), id)),
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        if let (true, Some(error)) = (answers.is_empty(), failed) {
+            return Err(error);
+        }
+        let (earlier, count) = (self.shared.earlier, self.endpoints().len());
+        let id = identity::settle(earlier, count, &answers)
+            .map_err(|reason| self.complain(&self.current_endpoint(), reason))?;
+        if let Some(earlier) = earlier.filter(|earlier| *earlier != id) {
+            tracing::warn!("etcd is another cluster than before: {id:x} in place of {earlier:x}");
+        }
+        Ok(id)
+    }
+
+    /// An endpoint can't be used for a reason that only a person can mend.
+    fn complain(&self, endpoint: &Endpoint, reason: String) -> Error {
+        let mut told = self.shared.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.insert(reason.clone()) {
+            tracing::error!("etcd: {reason}");
+        }
+        Error::NotSent { endpoint: endpoint.clone(), reason }
+    }
+
+    /// A new connection to the endpoint of this index.
+    fn connection_to(&self, index: usize) -> Connection {
+        Connection::new(self.shared.endpoints[index].clone(), self.shared.resolvers[index].clone())
+    }
+
+    /// A connection of its own to a member.
+    pub(crate) fn aside(&self, endpoint: &Endpoint) -> Connection {
+        match self.endpoints().iter().position(|known| known == endpoint) {
+            Some(index) => self.connection_to(index),
+            None => Connection::new(endpoint.clone(), Resolver::default()),
+        }
     }
 
     /// When a try that starts now must end.

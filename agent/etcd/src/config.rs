@@ -15,6 +15,9 @@ pub struct Config {
     /// How long one try may take, connecting included. 400 ms unless told: two tries on bad members and one
     /// on a good one then fit into 1.3 s.
     pub try_timeout: Duration,
+    /// The id of the cluster, if an earlier client had one. It is used as soon as an endpoint belongs to it; another
+    /// one only if more than half of the endpoints belong to that, and none to a third.
+    pub cluster: Option<u64>,
 }
 
 impl Config {
@@ -23,6 +26,7 @@ impl Config {
         Config {
             endpoints: endpoints.into_iter().map(Into::into).collect(),
             try_timeout: Duration::from_millis(400),
+            cluster: None,
         }
     }
 

@@ -2,13 +2,15 @@
 
 use std::future::Future;
 use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tonic::transport::Uri;
 use tower_service::Service;
 
@@ -16,10 +18,11 @@ use tower_service::Service;
 /// tonic insists on its own TLS.
 type Io = TokioIo<TcpStream>;
 
-/// Opens the TCP connection of one channel.
+/// Opens the one TCP connection of one channel.
 #[derive(Clone, Debug)]
 pub(crate) struct Connector {
-    pub(crate) gate: Gate,
+    pub(crate) once: Once,
+    pub(crate) resolver: Resolver,
 }
 
 impl Service<Uri> for Connector {
@@ -32,73 +35,123 @@ impl Service<Uri> for Connector {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let gate = self.gate.clone();
+        let Connector { once, resolver } = self.clone();
         Box::pin(async move {
-            let stream = dial(&uri).await?;
-            match gate.pass() {
+            let address = uri.authority().map_or("", |authority| authority.as_str());
+            let stream = TcpStream::connect(&*resolver.resolve(address).await?).await?;
+            // Without it each request waits for a delayed acknowledgement, some 40 ms.
+            stream.set_nodelay(true)?;
+            match once.take() {
                 true => Ok(TokioIo::new(stream)),
-                false => Err(io::Error::new(io::ErrorKind::TimedOut, "given up while connecting")),
+                false => Err(io::Error::new(io::ErrorKind::NotConnected, "the connection is broken")),
             }
         })
     }
 }
 
-async fn dial(uri: &Uri) -> io::Result<TcpStream> {
-    let address = uri.authority().map_or("", |authority| authority.as_str());
-    let stream = TcpStream::connect(address).await?;
-    // Without it each request waits for a delayed acknowledgement, some 40 ms.
-    stream.set_nodelay(true)?;
-    Ok(stream)
-}
-
-/// Settles whether a channel ever had a connection. A request given up before that is surely not sent, and
-/// can't be sent afterwards either, because a gate once shut lets no connection through.
+/// Lets a channel have one connection and never another. Who answers on a connection stays the same for as
+/// long as it lasts; after it, another cluster's member may be at the same address.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Gate {
-    state: Arc<AtomicU8>,
+pub(crate) struct Once {
+    taken: Arc<AtomicBool>,
 }
 
-const CONNECTING: u8 = 0;
-const CONNECTED: u8 = 1;
-const SHUT: u8 = 2;
-
-impl Gate {
-    /// Whether the connection just made may be used. Reconnecting later is fine, too.
-    fn pass(&self) -> bool {
-        self.settle(CONNECTED) != SHUT
+impl Once {
+    /// Whether the connection just made is the first.
+    fn take(&self) -> bool {
+        !self.taken.swap(true, Ordering::AcqRel)
     }
 
-    /// Whether nothing was and nothing will be sent.
-    pub(crate) fn shut(&self) -> bool {
-        self.settle(SHUT) != CONNECTED
+    /// Whether there was a connection.
+    pub(crate) fn is_taken(&self) -> bool {
+        self.taken.load(Ordering::Acquire)
     }
+}
 
-    /// The first to settle it wins; returns how it is settled.
-    fn settle(&self, to: u8) -> u8 {
-        match self.state.compare_exchange(CONNECTING, to, Ordering::AcqRel, Ordering::Acquire) {
-            Ok(_) => to,
-            Err(settled) => settled,
+/// Resolves the name of one endpoint, once at a time: the system's resolver can't be interrupted, so with a dead
+/// name server each try would leave one more thread behind that waits for it.
+#[derive(Clone, Debug)]
+pub(crate) struct Resolver {
+    turn: Arc<Semaphore>,
+}
+
+impl Default for Resolver {
+    fn default() -> Resolver {
+        Resolver { turn: Arc::new(Semaphore::new(1)) }
+    }
+}
+
+impl Resolver {
+    async fn resolve(&self, address: &str) -> io::Result<Vec<SocketAddr>> {
+        match address.parse() {
+            Ok(address) => Ok(vec![address]),
+            Err(_) => {
+                let address = address.to_owned();
+                self.look_up(move || address.to_socket_addrs().map(Iterator::collect)).await
+            }
         }
+    }
+
+    /// The turn ends with the look-up, also if nobody waits for that any more.
+    async fn look_up<T: Send + 'static>(
+        &self,
+        look_up: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        let turn = self.turn.clone().acquire_owned().await.map_err(io::Error::other)?;
+        let looked_up = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            look_up()
+        });
+        looked_up.await.map_err(io::Error::other)?
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::mpsc;
 
     #[test]
-    fn nothing_passes_a_shut_gate() {
-        let gate = Gate::default();
-        assert!(gate.shut());
-        assert!(!gate.pass());
-        assert!(gate.shut());
+    fn a_channel_has_one_connection() {
+        let once = Once::default();
+        assert!(!once.is_taken());
+        assert_eq!([once.take(), once.take()], [true, false]);
+        assert!(once.is_taken());
     }
 
-    #[test]
-    fn a_gate_once_passed_cannot_be_shut() {
-        let gate = Gate::default();
-        assert!(gate.pass());
-        assert!(!gate.shut());
-        assert!(gate.pass());
+    #[tokio::test]
+    async fn a_name_is_looked_up_once_at_a_time_also_when_nobody_waits_any_more() {
+        let resolver = Resolver::default();
+        let (begun, begins) = tokio::sync::oneshot::channel();
+        let (answer, answers) = mpsc::channel::<()>();
+        let dead = resolver.look_up(move || {
+            let _ = begun.send(());
+            let _ = answers.recv();
+            Ok(1)
+        });
+        tokio::select! {
+            _ = dead => panic!("nobody has answered"),
+            begun = begins => begun.expect("begun"),
+        }
+        assert_eq!(resolver.turn.available_permits(), 0, "held by a look-up that nobody waits for");
+        let (second, seconds) = mpsc::channel();
+        let mut next = Box::pin(resolver.look_up(move || second.send(()).map_err(io::Error::other)));
+        tokio::select! {
+            biased;
+            _ = &mut next => panic!("the first look-up is under way"),
+            () = std::future::ready(()) => {}
+        }
+        assert_eq!(seconds.try_recv(), Err(mpsc::TryRecvError::Empty));
+        drop(answer);
+        next.await.expect("its turn");
+        assert_eq!(seconds.try_recv(), Ok(()));
+    }
+
+    #[tokio::test]
+    async fn an_address_needs_no_look_up() {
+        let resolver = Resolver::default();
+        let _turn = resolver.turn.clone().acquire_owned().await.expect("the turn");
+        let address = "[::1]:2379".parse().expect("an address");
+        assert_eq!(resolver.resolve("[::1]:2379").await.expect("resolved"), [address]);
     }
 }

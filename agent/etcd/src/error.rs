@@ -10,7 +10,8 @@ use crate::Endpoint;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// The request never left: **surely not applied**, and it never will be. A connection was refused or
-    /// didn't come about in time, or the deadline had passed before the try.
+    /// didn't come about in time, the member didn't say which cluster it belongs to or belongs to another one, or
+    /// the deadline had passed before the try.
     #[error("etcd {endpoint}: not sent: {reason}")]
     NotSent {
         /// The member that was tried.
@@ -54,6 +55,22 @@ impl Error {
     /// see [`Error::Unknown`].
     pub fn is_retriable(&self) -> bool {
         !matches!(self, Error::Refused { .. })
+    }
+
+    /// Whether etcd's database has reached its quota: until a person makes room, no member takes writes.
+    pub fn is_out_of_space(&self) -> bool {
+        let Error::Unknown { cause: Cause::Status { code, message }, .. } = self else { return false };
+        *code == Code::ResourceExhausted && message.contains("database space exceeded")
+    }
+
+    /// The same for a request that would have been sent next: it never will be.
+    pub(crate) fn before_anything_was_sent(self) -> Error {
+        let (endpoint, reason) = match self {
+            Error::NotSent { endpoint, reason } => (endpoint, reason),
+            Error::Unknown { endpoint, cause } => (endpoint, cause.to_string()),
+            Error::Refused { endpoint, message, .. } => (endpoint, message),
+        };
+        Error::NotSent { endpoint, reason }
     }
 
     pub(crate) fn from_status(endpoint: Endpoint, status: Status) -> Error {
@@ -166,9 +183,9 @@ mod tests {
 
     #[test]
     fn a_member_out_of_space_may_have_applied_the_write() {
-        assert!(
-            sorted(Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded").may_be_applied()
-        );
+        let error = sorted(Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded");
+        assert!(error.may_be_applied() && error.is_out_of_space());
+        assert!(!sorted(Code::ResourceExhausted, "etcdserver: too many requests").is_out_of_space());
     }
 
     #[test]

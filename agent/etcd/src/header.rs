@@ -8,7 +8,8 @@ use crate::proto::etcdserverpb::ResponseHeader;
 /// Who answered, and at which point of the store's history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// The cluster. A change means that this is another store altogether.
+    /// The cluster. Another one is another store altogether, so a client asks for it before anything else and never
+    /// uses two ([`Client::cluster`](crate::Client::cluster)).
     pub cluster_id: u64,
     /// The member that answered.
     pub member_id: u64,

@@ -8,6 +8,9 @@
 //! - **Rotation.** A try without a definitive answer retires the connection: its watches end with
 //!   [`Notice::Lost`] at once and the next call goes to the next endpoint. Otherwise the client stays
 //!   where it is.
+//! - **One cluster.** Before its first request a client settles on one cluster for life, and each new connection is
+//!   asked for the cluster it leads to before anything else is sent. A stranger counts as a member that doesn't
+//!   answer; it is never written to, read or watched.
 //! - **Honest errors.** [`Error`] says whether the request was surely not sent, may have been applied (now
 //!   or later), or was refused by the store with nothing changed. What isn't known to be definitive isn't
 //!   taken for it.
@@ -44,6 +47,7 @@ mod connect;
 mod connection;
 mod error;
 mod header;
+mod identity;
 mod keys;
 mod kv;
 mod lease;

@@ -3,7 +3,6 @@
 use tonic::transport::Channel;
 
 use crate::client::try_over;
-use crate::connection::Connection;
 use crate::proto::etcdserverpb as pb;
 use crate::{Client, Endpoint, Error, Header, Instant};
 use pb::cluster_client::ClusterClient;
@@ -41,6 +40,8 @@ pub struct Status {
     pub raft_applied_index: u64,
     /// The size of its database file in bytes.
     pub db_size_bytes: i64,
+    /// How much of that holds data; the rest is used again, or given back when the member is defragmented.
+    pub db_size_in_use_bytes: i64,
     /// What it complains of, e.g. an alarm about space.
     pub errors: Vec<String>,
     /// Whether it only listens, without a vote.
@@ -48,13 +49,14 @@ pub struct Status {
 }
 
 impl Client {
-    /// Asks one member for its state, over a connection of its own. One try; doesn't rotate anything.
+    /// Asks one member for its state, over a connection of its own, whichever cluster it belongs to. One try;
+    /// doesn't rotate anything.
     ///
     /// # Errors
     /// See [`Error`].
     pub async fn status(&self, endpoint: &Endpoint, deadline: Instant) -> Result<Status, Error> {
         let end = self.try_end(deadline)?;
-        try_over(&Connection::new(endpoint.clone()), end, status).await
+        try_over(&self.aside(endpoint), end, status).await
     }
 
     /// The members of the cluster; linearizable since etcd 3.5. One try.
@@ -66,7 +68,7 @@ impl Client {
     }
 }
 
-async fn status(channel: Channel) -> Result<Status, tonic::Status> {
+pub(crate) async fn status(channel: Channel) -> Result<Status, tonic::Status> {
     let answer = MaintenanceClient::new(channel).status(pb::StatusRequest {}).await?.into_inner();
     Ok(Status {
         header: Header::read(answer.header)?,
@@ -76,6 +78,7 @@ async fn status(channel: Channel) -> Result<Status, tonic::Status> {
         raft_index: answer.raft_index,
         raft_applied_index: answer.raft_applied_index,
         db_size_bytes: answer.db_size,
+        db_size_in_use_bytes: answer.db_size_in_use,
         errors: answer.errors,
         is_learner: answer.is_learner,
     })

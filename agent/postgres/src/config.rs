@@ -53,27 +53,27 @@ impl Postgres {
     ///
     /// # Errors
     /// If a file can't be written.
-    pub fn write_config(&self) -> Result<(), Error> {
+    pub async fn write_config(&self) -> Result<(), Error> {
         let dir = &self.settings.data_dir;
         let (base, main) = (dir.join(BASE), dir.join("postgresql.conf"));
         if !files::is_there(&base)? {
             fs::rename(&main, &base).map_err(Error::io("keep the old postgresql.conf"))?;
         }
-        files::replace(&main, self.settings.main_conf().as_bytes())?;
-        files::replace(&dir.join("pg_hba.conf"), self.settings.hba_conf().as_bytes())?;
-        self.clean_auto_conf()?;
-        self.settings.write_sources(&Sources::Closed)
+        files::write(main, self.settings.main_conf().into_bytes()).await?;
+        files::write(dir.join("pg_hba.conf"), self.settings.hba_conf().into_bytes()).await?;
+        self.clean_auto_conf().await?;
+        self.settings.write_sources(&Sources::Closed).await
     }
 
     /// What `ALTER SYSTEM` may have said about recovery doesn't count; every other line stays.
-    fn clean_auto_conf(&self) -> Result<(), Error> {
+    async fn clean_auto_conf(&self) -> Result<(), Error> {
         let path = self.settings.data_dir.join("postgresql.auto.conf");
         let Some(text) = files::read(&path)? else { return Ok(()) };
         let kept: Vec<&str> = text.lines().filter(|line| !is_about_recovery(line)).collect();
         if kept.len() == text.lines().count() {
             return Ok(());
         }
-        files::replace(&path, (kept.join("\n") + "\n").as_bytes())
+        files::write(path, (kept.join("\n") + "\n").into_bytes()).await
     }
 
     /// How the postmaster is called.

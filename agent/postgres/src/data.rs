@@ -1,10 +1,11 @@
 //! The data directory: what is there, made, copied. Nothing is ever deleted but what an order of ours had begun and not
 //! finished.
 
+use crate::elsewhere::{self, is_empty};
 use crate::progress::{Work, copied};
 use crate::wal::Forks;
 use crate::{Error, Instant, Position, Postgres, Settings, Upstream, User, files, leftovers};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs::{self, DirBuilder};
@@ -16,7 +17,7 @@ use tokio::task::spawn_blocking;
 /// What describes this copy of the data to the agent, inside it.
 pub(crate) const IDENTITY: &str = "primacy.json";
 
-/// Lies beside what is being made, and says that it is ours.
+/// Lies beside what is being made, and says that it is ours, and where it has tablespaces.
 const MAKING: &str = "primacy-making";
 
 /// What is found where the data directory should be.
@@ -143,6 +144,8 @@ impl Postgres {
     /// If there is one already, or `pg_basebackup` fails; nothing is at its place then.
     pub async fn clone_from(&self, source: &Upstream, identity: &Value, by: Instant) -> Result<(), Error> {
         let new = self.new_dir(by).await?;
+        let places = self.places_for(source, by).await?;
+        files::replace(&new.with_file_name(MAKING), json!(places).to_string().as_bytes())?;
         self.settings.write_passfile()?;
         let backup = self.settings.program("pg_basebackup").arg("-D").arg(&new);
         let backup = backup.args(["-X", "stream", "--checkpoint=fast", "--no-password"]);
@@ -165,6 +168,7 @@ impl Postgres {
         }
         let (parent, prefix) = beside(dir, ".new-")?;
         fs::create_dir_all(&parent).map_err(Error::io(format!("make {}", parent.display())))?;
+        self.finish_moving()?;
         clear_away(&parent, &prefix, by).await?;
         for number in std::process::id().. {
             let folder = parent.join(format!("{prefix}{number}"));
@@ -186,6 +190,8 @@ impl Postgres {
     fn finish(&self, new: &Path, identity: &Value) -> Result<(), Error> {
         files::replace(&new.join(IDENTITY), identity.to_string().as_bytes())?;
         let dir = &self.settings.data_dir;
+        // From here on its own links tell where it has tablespaces, and once it is in its place nobody clears them away.
+        files::replace(&new.with_file_name(MAKING), b"")?;
         fs::rename(new, dir).map_err(Error::io(format!("put {} in its place", new.display())))?;
         files::sync_parent(dir)?;
         // Only the marker is left in there; if it can't be removed now, it goes with the next copy.
@@ -203,11 +209,11 @@ impl Postgres {
     ///
     /// # Errors
     /// If it can't be written; the old one is there then.
-    pub fn set_identity(&self, identity: &Value) -> Result<(), Error> {
+    pub async fn set_identity(&self, identity: &Value) -> Result<(), Error> {
         if self.identity().as_ref() == Some(identity) {
             return Ok(());
         }
-        files::replace(&self.settings.data_dir.join(IDENTITY), identity.to_string().as_bytes())
+        files::write(self.settings.data_dir.join(IDENTITY), identity.to_string().into_bytes()).await
     }
 }
 
@@ -271,7 +277,10 @@ async fn clear_away(parent: &Path, prefix: &str, by: Instant) -> Result<(), Erro
             continue;
         }
         leftovers::kill(&folder.join("data"), by).await?;
+        let noted = files::read(&folder.join(MAKING))?.and_then(|text| serde_json::from_str(&text).ok());
+        let noted: Vec<PathBuf> = noted.unwrap_or_default();
         let removed = spawn_blocking(move || {
+            elsewhere::clear(&folder.join("data"), &noted)?;
             // The marker goes last.
             match fs::remove_dir_all(folder.join("data")) {
                 Err(why) if why.kind() != ErrorKind::NotFound => Err(why),
@@ -294,16 +303,6 @@ fn version_of(dir: &Path) -> Result<Option<String>, Error> {
         }
         Err(why) if matches!(why.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
         Err(why) => Err(Error::Io { what: format!("read {}", path.display()), why }),
-    }
-}
-
-fn is_empty(dir: &Path) -> Result<bool, Error> {
-    match fs::read_dir(dir) {
-        Ok(mut entries) => Ok(entries.next().is_none()),
-        Err(e) if e.kind() == ErrorKind::NotFound => Ok(true),
-        // A file lies there, and not ours.
-        Err(e) if e.kind() == ErrorKind::NotADirectory => Ok(false),
-        Err(e) => Err(Error::Io { what: format!("read {}", dir.display()), why: e }),
     }
 }
 

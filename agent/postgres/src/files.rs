@@ -4,7 +4,9 @@ use crate::Error;
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use tokio::sync::Mutex;
+use tokio::task::spawn_blocking;
 
 /// Replaces a file as a whole and durably, readable by its owner only.
 ///
@@ -21,14 +23,60 @@ pub fn replace(path: &Path, content: &[u8]) -> Result<(), Error> {
     sync_parent(path)
 }
 
+/// One write away from the calling thread at a time: what is begun later is what stays.
+static TURN: Mutex<()> = Mutex::const_new(());
+
+/// The same as [`replace`], without keeping the calling thread waiting for the disk: a lease may depend on it. Whoever
+/// gives this up while the disk is at work has to wait for [`settled`] before anything else is done to the folder.
+///
+/// # Errors
+/// As [`replace`].
+pub async fn write(path: PathBuf, content: Vec<u8>) -> Result<(), Error> {
+    apart(move || replace(&path, &content)).await
+}
+
+/// Makes empty files, and all of them durable at once. Those that are there stay as they are.
+///
+/// # Errors
+/// Some may be there then.
+pub(crate) async fn make_empty(folder: PathBuf, names: Vec<String>) -> Result<(), Error> {
+    apart(move || {
+        for name in &names {
+            let path = folder.join(name);
+            let made = File::options().create(true).append(true).mode(0o600).open(&path);
+            made.map_err(Error::io(format!("write {}", path.display())))?;
+        }
+        sync_folder(&folder)
+    })
+    .await
+}
+
+/// Waits until nothing is being written any more that somebody has given up.
+pub async fn settled() {
+    drop(TURN.lock().await);
+}
+
+async fn apart(write: impl FnOnce() -> Result<(), Error> + Send + 'static) -> Result<(), Error> {
+    let turn = TURN.lock().await;
+    let written = spawn_blocking(move || {
+        let written = write();
+        drop(turn);
+        written
+    });
+    written.await.unwrap_or_else(|why| Err(Error::io("write a file")(why.into())))
+}
+
 /// Makes a rename or a new file in the folder of `path` durable.
 ///
 /// # Errors
 /// If it can't be synced.
 pub fn sync_parent(path: &Path) -> Result<(), Error> {
-    let parent = path.parent().unwrap_or(Path::new("/"));
-    let synced = File::open(parent).and_then(|folder| folder.sync_all());
-    synced.map_err(Error::io(format!("sync {}", parent.display())))
+    sync_folder(path.parent().unwrap_or(Path::new("/")))
+}
+
+fn sync_folder(folder: &Path) -> Result<(), Error> {
+    let synced = File::open(folder).and_then(|open| open.sync_all());
+    synced.map_err(Error::io(format!("sync {}", folder.display())))
 }
 
 /// Whether it is there. That it can't be looked at is no answer.
@@ -79,6 +127,47 @@ pub(crate) fn rotate(log: &Path, bytes_max: u64) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_disk_that_takes_its_time_keeps_nobody_waiting_but_what_comes_after() {
+        let folder = std::env::temp_dir().join(format!("primacy-slow-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let (path, (answers, disk)) = (folder.join("x.json"), std::sync::mpsc::channel::<()>());
+        let old = path.clone();
+        let mut given_up = Box::pin(apart(move || {
+            disk.recv().expect("the disk answers");
+            replace(&old, b"old")
+        }));
+        tokio::select! {
+            biased;
+            _ = &mut given_up => panic!("the disk hasn't answered"),
+            () = tokio::task::yield_now() => {}
+        }
+        drop(given_up);
+        let mut later = Box::pin(write(path.clone(), b"new".to_vec()));
+        tokio::select! {
+            biased;
+            () = settled() => panic!("it is still being written"),
+            _ = &mut later => panic!("it has overtaken the first"),
+            () = tokio::task::yield_now() => {}
+        }
+        answers.send(()).unwrap();
+        later.await.unwrap();
+        settled().await;
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn what_is_there_is_not_made_empty() {
+        let folder = std::env::temp_dir().join(format!("primacy-empty-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("2"), "full").unwrap();
+        make_empty(folder.clone(), ["1", "2"].map(String::from).to_vec()).await.unwrap();
+        let length = |name: &str| fs::metadata(folder.join(name)).unwrap().len();
+        assert_eq!((length("1"), length("2")), (0, 4));
+        fs::remove_dir_all(&folder).unwrap();
+    }
 
     #[test]
     fn a_large_log_is_put_away_once_and_only_its_end_is_read() {

@@ -12,6 +12,7 @@ mod aside;
 mod config;
 mod control;
 mod data;
+mod elsewhere;
 pub mod files;
 #[cfg(test)]
 mod fuzz;
@@ -28,8 +29,9 @@ mod tools;
 mod volume;
 mod wal;
 
-pub use aside::{Aside, Manifest, SetAside};
+pub use aside::{Aside, Manifest, SetAside, Uptime};
 pub use data::{Foreign, Found, Present};
+pub use elsewhere::Part;
 pub use loss::{Commit, Gap, Loss};
 pub use progress::{Progress, STALL};
 pub use retention::{Bytes, Keep, Pruned, Space};
@@ -186,6 +188,11 @@ impl Error {
     /// Whether the server said that it takes no connections yet.
     pub fn is_starting(&self) -> bool {
         matches!(self, Error::Sql { state: Some(state), .. } if state == "57P03")
+    }
+
+    /// Whether the server said that it has no room for another session.
+    pub fn is_crowded(&self) -> bool {
+        matches!(self, Error::Sql { state: Some(state), .. } if state == "53300")
     }
 
     pub(crate) fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Error {

@@ -173,13 +173,13 @@ impl Settings {
         if with_relations {
             dump = dump.args(["--rmgr=Heap", "--rmgr=Heap2"]);
         }
-        let printed = dump.finish(by).await?;
+        // Of a copy that was written to for days it may be gigabytes.
+        let printed = dump.hear(by, |line| reading.see(line)).await?;
         // A record that isn't whole ends it with an error, and so does a part in which none begins.
         let at_its_end = ["error in WAL record at", "could not find a valid record"];
         if !printed.succeeded && !at_its_end.iter().any(|words| printed.err.contains(words)) {
             return Err(printed.into_error());
         }
-        printed.out.lines().for_each(|line| reading.see(line));
         Ok(())
     }
 }

@@ -39,7 +39,7 @@ impl Postgres {
     /// # Errors
     /// If it doesn't come up by the deadline.
     pub async fn start_standby(&self, runner: &impl Runner, by: Instant) -> Result<(), Error> {
-        self.write_config()?;
+        self.write_config().await?;
         self.settings.remove_placeholders()?;
         files::replace(&self.settings.data_dir.join("standby.signal"), b"")?;
         self.start(runner, false, by).await
@@ -51,7 +51,7 @@ impl Postgres {
     /// # Errors
     /// If it doesn't come up by the deadline.
     pub async fn start_in_place(&self, runner: &impl Runner, by: Instant) -> Result<(), Error> {
-        self.write_config()?;
+        self.write_config().await?;
         files::remove(&self.settings.data_dir.join("standby.signal"))?;
         self.start(runner, true, by).await
     }
@@ -215,7 +215,7 @@ impl Postgres {
     pub async fn follow(&self, source: &Upstream, history: &Forks, by: Instant) -> Result<(), Error> {
         let restore = self.settings.restore(history, by).await?;
         let slot = self.ask_for_slot(source, by).await;
-        self.settings.write_sources(&Sources::Open { source, slot, restore })?;
+        self.settings.write_sources(&Sources::Open { source, slot, restore }).await?;
         self.reload()?;
         if let Err(error) = self.leave_slots(by).await {
             tracing::warn!(%error, "some slots of an earlier reign still keep WAL");
@@ -225,7 +225,7 @@ impl Postgres {
 
     /// Closes every source of WAL and proves it, then says how far the WAL goes.
     ///
-    /// Proved is: a fresh session shows the empty settings and a later time of loading; and at two looks there is no
+    /// Proved is: a fresh session shows the empty settings and another time of loading; and at two looks there is no
     /// walreceiver among the processes (one that is just connecting is in no view), and nothing is being fetched from an
     /// archive. From here on nothing is archived either.
     ///
@@ -233,7 +233,7 @@ impl Postgres {
     /// If it can't be proved by the deadline; WAL may go on arriving then.
     pub async fn close_sources(&self, by: Instant) -> Result<Position, Error> {
         let before = self.loaded_at(by).await?;
-        self.settings.write_sources(&Sources::Closed)?;
+        self.settings.write_sources(&Sources::Closed).await?;
         self.reload()?;
         while !self.sources_are_closed(&before, by).await? {
             wait(by, "close the sources of WAL").await?;
@@ -283,13 +283,8 @@ impl Postgres {
         if !self.settings.says(&Sources::Closed)? {
             self.close_sources(by).await?;
         }
-        for between in own + 1..timeline {
-            let name = format!("pg_wal/{between:08X}.history");
-            let path = self.settings.data_dir.join(name);
-            if !files::is_there(&path)? {
-                files::replace(&path, b"")?;
-            }
-        }
+        let between = (own + 1..timeline).map(|between| format!("{between:08X}.history"));
+        files::make_empty(self.settings.data_dir.join("pg_wal"), between.collect()).await?;
         self.execute("promote", "SELECT pg_promote(false)", by).await?;
         loop {
             if let Some(reached) = self.written_timeline(by).await? {

@@ -4,11 +4,12 @@
 //!
 //! 1. Its manifest becomes `DATA_DIR.removing-SECONDS.json`. From here on it is to go, whatever the rules say.
 //! 2. It becomes `DATA_DIR.removing-SECONDS`, so that nobody takes what is left of it for a copy.
-//! 3. What is in it is deleted.
+//! 3. What is in it is deleted, and what of it lies elsewhere.
 //! 4. The manifest is deleted.
 
-use crate::aside::{manifest_in, manifest_of, names_in, rename_to_new, unix_seconds};
+use crate::aside::{manifest_in, manifest_of, names_in, rename_to_new};
 use crate::data::beside;
+use crate::elsewhere::moved;
 use crate::{Error, Instant, Postgres, SetAside, files};
 use rustix::fs::statvfs;
 use std::fmt;
@@ -109,16 +110,16 @@ impl Postgres {
     /// If something can't be read or removed, or not in time; what was removed until then is gone.
     pub async fn prune_aside(&self, keep: Keep, by: Instant) -> Result<Pruned, Error> {
         let mut pruned = Pruned::default();
+        self.finish_moving()?;
         self.go_on_removing(&mut pruned, by).await?;
         let found = self.find_asides()?;
         pruned.odd.extend(found.odd);
         let needed = keep.min_free.max(found.copies.last().and_then(|copy| copy.manifest.bytes).unwrap_or(0));
-        let now = unix_seconds();
         let newer = (1..=found.copies.len()).rev();
         for (copy, rank) in found.copies.into_iter().zip(newer) {
-            let age = Duration::from_secs(now.saturating_sub(copy.seconds));
+            let (age, at_least) = copy.ages();
             let is_due = rank > keep.count.max(1)
-                && age >= AT_LEAST
+                && age.min(at_least) >= AT_LEAST
                 && (age >= keep.age || self.space()?.free < needed);
             if is_due {
                 self.condemn(&copy)?;
@@ -152,10 +153,13 @@ impl Postgres {
             let mark = manifest_of(&doomed);
             // It goes with its mark.
             let Some(number) = number.or_else(|| (!mark.exists()).then_some(name)) else { continue };
-            if let Err(why) = manifest_in(&mark) {
-                pruned.odd.push(format!("{} is left alone: {why}", doomed.display()));
-                continue;
-            }
+            let manifest = match manifest_in(&mark) {
+                Ok(manifest) => manifest,
+                Err(why) => {
+                    pruned.odd.push(format!("{} is left alone: {why}", doomed.display()));
+                    continue;
+                }
+            };
             let copy = parent.join(format!("{aside}{number}"));
             if copy.exists() && !doomed.exists() {
                 let what = Error::io(format!("begin to remove {}", copy.display()));
@@ -163,6 +167,12 @@ impl Postgres {
                 files::sync_parent(&doomed)?;
             }
             remove_all(doomed, by).await?;
+            for part in manifest.elsewhere {
+                // Under no other name was anything ever moved.
+                if number.parse().is_ok_and(|number| part.to == moved(&part.from, number)) {
+                    remove_all(part.to, by).await?;
+                }
+            }
             files::remove(&mark)?;
             pruned.removed.push(copy);
         }

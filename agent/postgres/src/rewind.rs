@@ -13,14 +13,16 @@ use crate::control::shown;
 use crate::control::{Control, parse_lsn};
 use crate::data::{IDENTITY, beside, hear_copied};
 use crate::progress::parted;
+use crate::retention::Stop;
 use crate::tools::Program;
 use crate::wal::segment_name;
 use crate::{Error, Instant, Position, Postgres, Settings, Upstream, files, leftovers};
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File};
-use std::io::ErrorKind;
-use std::os::unix::fs::DirBuilderExt;
+use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::task::spawn_blocking;
 
 /// What users write into a data directory by way of PostgreSQL. `pg_rewind` would bring the source's.
@@ -29,6 +31,9 @@ const OWN: [&str; 3] = [BASE, "postgresql.auto.conf", "pg_ident.conf"];
 /// What else it brings, and describes the source.
 const INHERITED: [&str; 5] =
     [IDENTITY, "postmaster.pid", "postmaster.opts", "recovery.signal", "primacy-aside.json"];
+
+/// So much is copied between two looks at whether that is over.
+const PIECE: usize = 1 << 20;
 
 /// Where WAL is fetched to, in the folder of the WAL.
 const FETCHED: &str = "primacy-fetched";
@@ -83,7 +88,7 @@ impl Postgres {
         if self.run_pg_rewind(source, &control, by).await? {
             self.fetch_wal(source, before, by).await.map_err(in_pieces)?;
         }
-        self.make_ours(&own).map_err(in_pieces)
+        self.make_ours(&own).await.map_err(in_pieces)
     }
 
     /// Recovers to the end of the WAL that is there. Afterwards it is at rest as a primary, but for the signal.
@@ -104,6 +109,7 @@ impl Postgres {
     /// standby wouldn't archive it either, and removes it in time. So it lies beside the data directory, for good.
     async fn keep_unarchived(&self, by: Instant) -> Result<(), Error> {
         let (wal, kept) = (self.settings.wal_dir(), self.unarchived_dir()?);
+        clear_unfinished(&kept)?;
         let names = unarchived(&wal.join("archive_status"))?;
         let mut work = self.begin("keep WAL that is not archived");
         for name in names {
@@ -116,8 +122,12 @@ impl Postgres {
                 return Err(Error::TimedOut(work.what()));
             }
             tracing::warn!(name, kept = %kept.display(), "keeps WAL that is not archived");
-            let copied = spawn_blocking(move || copy(&from, &to)).await;
+            let stop = Stop::default();
+            let stopped = stop.flag();
+            let copied =
+                spawn_blocking(move || copy(&from, &to, &|| stopped() || Instant::now() >= by)).await;
             let bytes = copied.unwrap_or_else(|panic| Err(Error::io("keep WAL")(panic.into())))?;
+            let bytes = bytes.ok_or(Error::TimedOut(work.what()))?;
             work.tell(|progress| progress.done_bytes += bytes);
         }
         Ok(())
@@ -206,7 +216,7 @@ impl Postgres {
     }
 
     /// Removes what describes the source, and puts back what is ours. The label that `pg_rewind` leaves is needed.
-    fn make_ours(&self, own: &BTreeMap<&str, Vec<u8>>) -> Result<(), Error> {
+    async fn make_ours(&self, own: &BTreeMap<&str, Vec<u8>>) -> Result<(), Error> {
         let dir = &self.settings.data_dir;
         for inherited in INHERITED {
             files::remove(&dir.join(inherited))?;
@@ -217,7 +227,7 @@ impl Postgres {
                 None => files::remove(&dir.join(name))?,
             }
         }
-        self.write_config()?;
+        self.write_config().await?;
         files::replace(&dir.join("standby.signal"), b"")
     }
 }
@@ -344,16 +354,110 @@ fn unarchived(status: &Path) -> Result<Vec<String>, Error> {
     Ok(names)
 }
 
-/// Copies a file durably, as a whole or not at all, into a folder that is made if need be.
-fn copy(from: &Path, to: &Path) -> Result<u64, Error> {
+/// What is copied has a name of this kind until it is whole.
+const UNFINISHED: &str = ".primacy-new";
+
+/// Copies a file durably, as a whole or not at all, into a folder that is made if need be. None once it is over.
+fn copy(from: &Path, to: &Path, is_over: &impl Fn() -> bool) -> Result<Option<u64>, Error> {
+    /// So that no two have the same name: one whose order was dropped may not have noticed yet.
+    static COPIES: AtomicU64 = AtomicU64::new(0);
     let failed = || Error::io(format!("copy {} to {}", from.display(), to.display()));
     let folder = to.parent().unwrap_or(Path::new("/"));
     DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed())?;
-    let beside = to.with_extension("primacy-new");
-    let bytes = fs::copy(from, &beside).map_err(failed())?;
-    File::open(&beside).and_then(|file| file.sync_all()).map_err(failed())?;
+    let number = COPIES.fetch_add(1, Ordering::Relaxed);
+    let name = to.file_name().unwrap_or_default().to_string_lossy();
+    let beside = folder.join(format!("{name}.{}-{number}{UNFINISHED}", std::process::id()));
+    let bytes = copy_bytes(from, &beside, is_over).map_err(failed())?;
+    if bytes.is_none() {
+        files::remove(&beside)?;
+        return Ok(None);
+    }
     fs::rename(&beside, to).map_err(failed())?;
     files::sync_parent(to)?;
     files::sync_parent(folder)?;
     Ok(bytes)
+}
+
+fn copy_bytes(from: &Path, to: &Path, is_over: &impl Fn() -> bool) -> io::Result<Option<u64>> {
+    let mut source = File::open(from)?;
+    let mut target = File::options().write(true).create_new(true).mode(0o600).open(to)?;
+    let (mut piece, mut bytes) = (vec![0; PIECE], 0);
+    loop {
+        let read = source.read(&mut piece)?;
+        if read == 0 {
+            target.sync_all()?;
+            return Ok(Some(bytes));
+        }
+        target.write_all(&piece[..read])?;
+        bytes += read as u64;
+        if is_over() {
+            return Ok(None);
+        }
+    }
+}
+
+/// Removes what was being copied when an agent died, or an order was dropped.
+fn clear_unfinished(folder: &Path) -> Result<(), Error> {
+    let entries = match fs::read_dir(folder) {
+        Err(none) if none.kind() == ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(Error::io(format!("read {}", folder.display())))?,
+    };
+    for entry in entries.flatten() {
+        if entry.file_name().to_string_lossy().ends_with(UNFINISHED) {
+            files::remove(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    fn scratch(test: &str) -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("primacy-rewind-{}-{test}", std::process::id()));
+        fs::create_dir_all(folder.join("kept")).unwrap();
+        folder
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    #[test]
+    fn a_copy_whose_order_was_dropped_is_in_no_other_s_way() {
+        let folder = scratch("two");
+        let (from, to) = (folder.join("wal"), folder.join("kept/wal"));
+        let content: Vec<u8> = (0..3 * PIECE).map(|at| (at / 7) as u8).collect();
+        fs::write(&from, &content).unwrap();
+        // The next order's begins and ends while the first is half way.
+        let second = Cell::new(false);
+        let first = copy(&from, &to, &|| {
+            if !second.replace(true) {
+                assert_eq!(copy(&from, &to, &|| false).unwrap(), Some(content.len() as u64));
+            }
+            false
+        });
+        assert_eq!(first.unwrap(), Some(content.len() as u64));
+        assert_eq!(fs::read(&to).unwrap(), content);
+        assert_eq!(names(&folder.join("kept")), ["wal"]);
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn what_is_not_whole_has_no_name_of_wal_and_goes_before_the_next_rewind() {
+        let folder = scratch("over");
+        let (from, kept) = (folder.join("wal"), folder.join("kept"));
+        fs::write(&from, vec![1; 2 * PIECE]).unwrap();
+        assert_eq!(copy(&from, &kept.join("wal"), &|| true).unwrap(), None);
+        assert_eq!(names(&kept), Vec::<String>::new());
+        // One whose agent was killed.
+        fs::write(kept.join(format!("wal.1-2{UNFINISHED}")), "half").unwrap();
+        fs::write(kept.join("00000001000000000000000A"), "whole").unwrap();
+        clear_unfinished(&kept).unwrap();
+        assert_eq!(names(&kept), ["00000001000000000000000A"]);
+        clear_unfinished(&folder.join("none")).unwrap();
+        fs::remove_dir_all(folder).unwrap();
+    }
 }

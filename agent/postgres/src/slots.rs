@@ -68,7 +68,7 @@ impl Postgres {
         let mut failed = self.drop_slots(&known, &wanted, &mut there, by).await.err();
         known.retain(|name| wanted.contains(name) || there.contains_key(name));
         // Before one is made: what isn't known here is never dropped again.
-        self.set_members_slots(&known)?;
+        self.set_members_slots(&known).await?;
         for name in wanted.iter().filter(|name| !there.contains_key(*name)) {
             let statement = format!("SELECT pg_create_physical_replication_slot({}, true)", literal(name));
             let made = self.execute("make a slot", &statement, by).await;
@@ -87,7 +87,7 @@ impl Postgres {
         let mut there = self.slots(by).await?;
         let dropped = self.drop_slots(&known, &BTreeSet::new(), &mut there, by).await;
         known.retain(|name| there.contains_key(name));
-        self.set_members_slots(&known)?;
+        self.set_members_slots(&known).await?;
         dropped
     }
 
@@ -150,12 +150,12 @@ impl Postgres {
         Ok(text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default())
     }
 
-    fn set_members_slots(&self, names: &BTreeSet<String>) -> Result<(), Error> {
+    async fn set_members_slots(&self, names: &BTreeSet<String>) -> Result<(), Error> {
         if self.members_slots()? == *names {
             return Ok(());
         }
         let text = serde_json::json!(names).to_string();
-        files::replace(&self.settings.data_dir.join(MEMBERS), text.as_bytes())
+        files::write(self.settings.data_dir.join(MEMBERS), text.into_bytes()).await
     }
 }
 

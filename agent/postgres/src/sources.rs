@@ -46,7 +46,7 @@ impl Postgres {
             return Err(Error::Unfit("a standby has nothing to archive".to_owned()));
         }
         let before = self.loaded_at(by).await?;
-        self.settings.write_sources(&Sources::Archiving)?;
+        self.settings.write_sources(&Sources::Archiving).await?;
         self.reload()?;
         while self.loaded_at(by).await? == before {
             wait(by, "open the archive").await?;
@@ -57,14 +57,14 @@ impl Postgres {
 
 impl Settings {
     /// Says where WAL comes from and goes to, for the next reload.
-    pub(crate) fn write_sources(&self, sources: &Sources<'_>) -> Result<(), Error> {
+    pub(crate) async fn write_sources(&self, sources: &Sources<'_>) -> Result<(), Error> {
         if matches!(sources, Sources::Open { .. }) {
             self.write_passfile()?;
         }
         if self.says(sources)? {
             return Ok(());
         }
-        files::replace(&self.data_dir.join(SOURCES), self.text(sources).as_bytes())
+        files::write(self.data_dir.join(SOURCES), self.text(sources).into_bytes()).await
     }
 
     /// Whether that is what the file says.

@@ -7,6 +7,8 @@ use crate::wal::Forks;
 use crate::{Error, Instant, Position, Postgres, Upstream};
 use std::collections::BTreeMap;
 use std::str::FromStr;
+use std::time::Duration;
+use tokio::task::JoinHandle;
 use tokio::time::timeout_at;
 use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
 
@@ -44,6 +46,10 @@ pub type Probe = Standing;
 const OPTIONS: &str = "-c log_statement=none -c log_min_duration_statement=-1 -c log_min_duration_sample=-1 \
                        -c log_transaction_sample_rate=0 -c log_min_error_statement=panic \
                        -c default_transaction_read_only=off";
+
+/// So much longer than its deadline a statement may run at most. Whoever waits for a lock doesn't see that nobody waits
+/// for the answer any more.
+const BEYOND: Duration = Duration::from_millis(100);
 
 const QUESTION: &str = "\
 SELECT (SELECT system_identifier FROM pg_control_system()),
@@ -141,17 +147,23 @@ impl Postgres {
         self.row("connect", "SELECT 1", by).await.map(drop)
     }
 
+    /// Whether a new session gets any answer, be it a refusal. Only a server that takes a connection and then says
+    /// nothing gives none.
+    pub async fn answers(&self, by: Instant) -> bool {
+        !matches!(self.knock(by).await, Err(Error::TimedOut(_)))
+    }
+
     /// When the configuration was loaded.
     pub(crate) async fn loaded_at(&self, by: Instant) -> Result<String, Error> {
         let row = self.row("ask when the configuration was loaded", "SELECT pg_conf_load_time()", by).await?;
         Ok(row.into_iter().next().flatten().unwrap_or_default())
     }
 
-    /// Whether a fresh session shows no source of WAL, loaded later than `before`.
+    /// Whether a fresh session shows no source of WAL, loaded at another time than `before`: clocks may go back.
     pub(crate) async fn sources_are_closed(&self, before: &str, by: Instant) -> Result<bool, Error> {
         let question = format!(
             "SELECT current_setting('primary_conninfo') = '' AND current_setting('restore_command') = '' \
-             AND pg_conf_load_time() > {}::timestamptz",
+             AND pg_conf_load_time() <> {}::timestamptz",
             literal(before)
         );
         let row = self.row("ask for the sources of WAL", &question, by).await?;
@@ -216,7 +228,7 @@ impl Postgres {
         if let Some(password) = &rewind.password {
             config.password(password);
         }
-        row_of(what, ask(&config, what, question, by).await?)
+        row_of(what, ask(config, "", what, question, by).await?)
     }
 
     async fn ask(
@@ -228,24 +240,32 @@ impl Postgres {
         let settings = &self.settings;
         let mut config = Config::new();
         config.host_path(&settings.run_dir).port(settings.port).dbname("postgres");
-        config.user(&settings.superuser.name).application_name("primacy").options(OPTIONS);
+        config.user(&settings.superuser.name).application_name("primacy");
         if let Some(password) = &settings.superuser.password {
             config.password(password);
         }
-        ask(&config, what, script, by).await
+        ask(config, OPTIONS, what, script, by).await
     }
 }
 
-/// Connecting, asking and parting share one deadline: a frozen postmaster accepts and says nothing.
+/// Connecting, asking and parting share one deadline: a frozen postmaster accepts and says nothing. Whether it is met or
+/// not, or this is dropped: no connection is left behind, and soon after the deadline no session.
 async fn ask(
-    config: &Config,
+    mut config: Config,
+    options: &str,
     what: &'static str,
     script: &str,
     by: Instant,
 ) -> Result<Vec<SimpleQueryMessage>, Error> {
+    let left = by.saturating_duration_since(Instant::now());
+    if left.is_zero() {
+        return Err(Error::TimedOut(what));
+    }
+    let at_most = i32::try_from((left + BEYOND).as_millis()).unwrap_or(i32::MAX);
+    config.options(format!("{options} -c statement_timeout={at_most}"));
     let asked = timeout_at(by, async {
-        let client = connect(config).await?;
-        client.simple_query(script).await
+        let session = Session::begin(&config).await?;
+        session.client.simple_query(script).await
     });
     match asked.await {
         Err(_) => Err(Error::TimedOut(what)),
@@ -258,15 +278,28 @@ async fn ask(
     }
 }
 
-async fn connect(config: &Config) -> Result<Client, tokio_postgres::Error> {
-    let (client, connection) = config.connect(NoTls).await?;
-    // It ends when the client is dropped.
-    tokio::spawn(async move {
-        if let Err(why) = connection.await {
-            tracing::debug!(%why, "connection ended");
-        }
-    });
-    Ok(client)
+/// A connection. Its task would go on after the client is dropped for as long as an answer is due.
+struct Session {
+    client: Client,
+    task: JoinHandle<()>,
+}
+
+impl Session {
+    async fn begin(config: &Config) -> Result<Session, tokio_postgres::Error> {
+        let (client, connection) = config.connect(NoTls).await?;
+        let task = tokio::spawn(async move {
+            if let Err(why) = connection.await {
+                tracing::debug!(%why, "connection ended");
+            }
+        });
+        Ok(Session { client, task })
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }
 
 fn row_of(what: &'static str, messages: Vec<SimpleQueryMessage>) -> Result<Vec<Option<String>>, Error> {

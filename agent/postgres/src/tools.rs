@@ -13,6 +13,10 @@ use tokio::time::{sleep, timeout_at};
 
 /// So many of a failing program's last characters are told.
 const WORDS: usize = 400;
+/// Of a line that is heard as it is printed, so many bytes. A commit's names each object that it changed.
+const LINE_MAX: usize = 64 << 10;
+/// Of what such a program says beside that, the last bytes.
+const SAID_MAX: usize = 64 << 10;
 /// Between two looks at whether a program still moves.
 const LOOK: Duration = Duration::from_millis(200);
 
@@ -79,6 +83,16 @@ impl Program {
         Ok(Finished { name: self.name, succeeded, out: text(out), err: text(err) })
     }
 
+    /// The same, and each line that it prints is heard when it comes, as far as it is not too long; none is kept. What it
+    /// prints may be more than there is memory.
+    pub async fn hear(mut self, by: Instant, hear: impl FnMut(&str)) -> Result<Finished, Error> {
+        let child = self.command.spawn().map_err(Error::io(format!("run {}", self.name)))?;
+        let mut running = Running(child);
+        let heard = timeout_at(by, running.heard(hear)).await.map_err(|_| Error::TimedOut(self.name))?;
+        let (succeeded, err) = heard.map_err(Error::io(format!("wait for {}", self.name)))?;
+        Ok(Finished { name: self.name, succeeded, out: String::new(), err })
+    }
+
     /// The same, for as long as it moves. `hear` gets each line that it says, and tells which are but about progress.
     pub async fn watch(
         mut self,
@@ -125,6 +139,13 @@ impl Running {
         let (stdout, stderr) = (self.0.stdout.take(), self.0.stderr.take());
         let (out, err) = tokio::try_join!(all(stdout), all(stderr))?;
         Ok((self.0.wait().await?.success(), out, err))
+    }
+
+    /// Whether it succeeded, and what it said last beside its lines.
+    async fn heard(&mut self, hear: impl FnMut(&str)) -> io::Result<(bool, String)> {
+        let (stdout, stderr) = (self.0.stdout.take(), self.0.stderr.take());
+        let ((), said) = tokio::try_join!(lines(stdout, hear), end(stderr))?;
+        Ok((self.0.wait().await?.success(), String::from_utf8_lossy(&said).into_owned()))
     }
 
     /// Whether it succeeded, and what it said that is not about progress.
@@ -180,6 +201,47 @@ async fn all(pipe: Option<impl AsyncRead + Unpin>) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     if let Some(mut pipe) = pipe {
         pipe.read_to_end(&mut bytes).await?;
+    }
+    Ok(bytes)
+}
+
+/// Hears each line when it comes.
+async fn lines(pipe: Option<impl AsyncRead + Unpin>, mut hear: impl FnMut(&str)) -> io::Result<()> {
+    let Some(mut pipe) = pipe else { return Ok(()) };
+    let (mut line, mut piece) = (Vec::new(), vec![0; LINE_MAX]);
+    loop {
+        let read = pipe.read(&mut piece).await?;
+        for byte in &piece[..read] {
+            match byte {
+                b'\n' => {
+                    hear(&String::from_utf8_lossy(&line));
+                    line.clear();
+                }
+                byte if line.len() < LINE_MAX => line.push(*byte),
+                _ => {}
+            }
+        }
+        if read == 0 {
+            if !line.is_empty() {
+                hear(&String::from_utf8_lossy(&line));
+            }
+            return Ok(());
+        }
+    }
+}
+
+/// The end of it.
+async fn end(pipe: Option<impl AsyncRead + Unpin>) -> io::Result<Vec<u8>> {
+    let (mut bytes, mut piece) = (Vec::new(), vec![0; SAID_MAX]);
+    if let Some(mut pipe) = pipe {
+        loop {
+            let read = pipe.read(&mut piece).await?;
+            if read == 0 {
+                break;
+            }
+            bytes.extend_from_slice(&piece[..read]);
+            bytes.drain(..bytes.len().saturating_sub(SAID_MAX));
+        }
     }
     Ok(bytes)
 }
@@ -287,5 +349,31 @@ mod tests {
         assert_eq!(program.run(soon()).await.unwrap_err().to_string(), "sh failed: why");
         let (program, _) = shell("fine", "echo out");
         assert_eq!(program.run(soon()).await.unwrap(), "out\n");
+    }
+
+    /// The most memory that this process ever had, in bytes.
+    fn most_memory() -> u64 {
+        let status = fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn what_a_program_prints_need_not_fit_into_memory() {
+        let script = "yes 0123456789 | head -n 30000000; echo first >&2; yes | head -c 1000000 >&2; \
+                      head -c 1000000 /dev/zero | tr '\\0' x; echo; printf last; echo why >&2; exit 1";
+        let (program, _) = shell("much", script);
+        let before = most_memory();
+        let (mut lines, mut longest, mut last) = (0, 0, String::new());
+        let ended = program.hear(Instant::now() + Duration::from_secs(600), |line| {
+            lines += 1;
+            longest = longest.max(line.len());
+            last = line.to_owned();
+        });
+        let ended = ended.await.unwrap();
+        assert_eq!((lines, longest, last.as_str()), (30_000_002, LINE_MAX, "last"));
+        assert!(most_memory() - before < 100 << 20, "{} bytes of 330 MB are kept", most_memory() - before);
+        assert!(!ended.succeeded && ended.err.len() <= SAID_MAX && !ended.err.contains("first"));
+        assert!(ended.into_error().to_string().ends_with("why"));
     }
 }

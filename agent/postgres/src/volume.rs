@@ -5,7 +5,7 @@ use crate::data::beside;
 use crate::{Error, Postgres};
 use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 impl Postgres {
     /// Where the file system is mounted that holds the folder of the data directory, which exists. The directory's own
@@ -16,13 +16,18 @@ impl Postgres {
     pub fn mount_point(&self) -> Result<PathBuf, Error> {
         let (mut path, _) = beside(&self.settings.data_dir, "")?;
         loop {
-            let seen = statx(CWD, &path, AtFlags::empty(), StatxFlags::TYPE).map_err(io::Error::from);
-            let seen = seen.map_err(Error::io(format!("look at {}", path.display())))?;
-            if seen.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) || !path.pop() {
+            if is_mount_point(&path)? || !path.pop() {
                 return Ok(path);
             }
         }
     }
+}
+
+/// Whether a file system is mounted just here.
+pub(crate) fn is_mount_point(path: &Path) -> Result<bool, Error> {
+    let seen = statx(CWD, path, AtFlags::empty(), StatxFlags::TYPE).map_err(io::Error::from);
+    let seen = seen.map_err(Error::io(format!("look at {}", path.display())))?;
+    Ok(seen.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
 }
 
 #[cfg(test)]

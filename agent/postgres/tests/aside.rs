@@ -1,7 +1,10 @@
 //! Copies that were moved aside: none is lost by a crash, and none goes that should be kept. No PostgreSQL runs here.
 
 use primacy_postgres::{Aside, Instant, Keep, Position, Postgres, Settings};
+use rustix::time::{ClockId, clock_gettime};
+use serde_json::Value;
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -35,6 +38,17 @@ impl Place {
         fs::write(self.path(name).join("base/1/2"), vec![1; 10_000]).unwrap();
     }
 
+    /// A data directory with a tablespace, and with its WAL elsewhere.
+    fn make_with_parts(&self) {
+        self.make("data");
+        fs::create_dir_all(self.path("data/pg_tblspc")).unwrap();
+        for (link, part) in [("data/pg_tblspc/16400", "space/PG_15_1"), ("data/pg_wal", "wal")] {
+            fs::create_dir_all(self.path(part)).unwrap();
+            fs::write(self.path(part).join("file"), part).unwrap();
+            symlink(self.path(part.split('/').next().unwrap()), self.path(link)).unwrap();
+        }
+    }
+
     /// One that was moved aside so long ago; by its number.
     async fn aside(&self, seconds_ago: u64) -> u64 {
         self.make("data");
@@ -43,6 +57,10 @@ impl Place {
         let aged = self.path(&format!("data.aside-{number}"));
         fs::rename(&path, &aged).unwrap();
         fs::rename(manifest_of(&path), manifest_of(&aged)).unwrap();
+        // Without that only the wall clock tells.
+        let mut manifest: Value = serde_json::from_slice(&fs::read(manifest_of(&aged)).unwrap()).unwrap();
+        manifest.as_object_mut().unwrap().remove("boot").unwrap();
+        fs::write(manifest_of(&aged), manifest.to_string()).unwrap();
         number
     }
 
@@ -89,7 +107,7 @@ async fn a_manifest_lies_beside_each_copy_and_nothing_is_overwritten() {
         ..Aside::default()
     };
     // Two within the same second; a link that leads nowhere has such a name, too, and one is still being removed.
-    std::os::unix::fs::symlink("nowhere", place.path(&format!("data.aside-{}", now()))).unwrap();
+    symlink("nowhere", place.path(&format!("data.aside-{}", now()))).unwrap();
     let doomed = now() + 1;
     fs::write(place.path(&format!("data.removing-{doomed}.json")), "").unwrap();
     let mut paths = Vec::new();
@@ -201,4 +219,125 @@ async fn a_removal_goes_on_from_any_step() {
     let pruned = place.prune(Keep::default()).await;
     assert_eq!(pruned.removed.len(), 3);
     assert_eq!(place.names(), pair(numbers[3]));
+}
+
+#[tokio::test]
+async fn what_a_copy_has_elsewhere_goes_aside_with_it_and_is_removed_with_it() {
+    let place = Place::new("parts");
+    place.make_with_parts();
+    let path = place.postgres.set_aside(&Aside::default(), soon()).await.unwrap();
+    let number = place.postgres.asides().unwrap()[0].seconds;
+    let parts = [format!("space.aside-{number}"), format!("wal.aside-{number}")];
+    assert_eq!(place.names(), [&pair(number)[..], &parts].concat());
+    assert_eq!(fs::read_to_string(path.join("pg_tblspc/16400/PG_15_1/file")).unwrap(), "space/PG_15_1");
+    assert_eq!(fs::read_to_string(path.join("pg_wal/file")).unwrap(), "wal");
+    let manifest = place.postgres.asides().unwrap().remove(0).manifest;
+    let told: Vec<_> = manifest.elsewhere.iter().map(|part| (part.from.clone(), part.to.clone())).collect();
+    let expected =
+        ["space", "wal"].map(|name| (place.path(name), place.path(&format!("{name}.aside-{number}"))));
+    assert_eq!(told, expected);
+    assert!(manifest.elsewhere.iter().all(|part| part.bytes.is_some_and(|bytes| bytes > 0)));
+    // Put back by hand it is whole, and goes aside again.
+    fs::rename(&path, place.path("data")).unwrap();
+    fs::remove_file(manifest_of(&path)).unwrap();
+    let path = place.postgres.set_aside(&Aside::default(), soon()).await.unwrap();
+    assert_eq!(fs::read_to_string(path.join("pg_wal/file")).unwrap(), "wal");
+    // What has its old place by now is another's.
+    fs::create_dir_all(place.path("space/PG_15_1")).unwrap();
+    let number = place.postgres.asides().unwrap()[0].seconds;
+    fs::rename(manifest_of(&path), place.path(&format!("data.removing-{number}.json"))).unwrap();
+    place.prune(Keep::default()).await;
+    assert_eq!(place.names(), ["space"]);
+}
+
+#[tokio::test]
+async fn a_tablespace_that_was_not_moved_before_a_crash_is_moved_afterwards() {
+    let place = Place::new("halfway");
+    place.make_with_parts();
+    let path = place.postgres.set_aside(&Aside::default(), soon()).await.unwrap();
+    let copy = place.postgres.asides().unwrap().remove(0);
+    let expected = place.names();
+    // One was not moved yet; of the other only the link leads to its old place.
+    let [space, wal] = &copy.manifest.elsewhere[..] else { panic!("{copy:?}") };
+    fs::rename(&space.to, &space.from).unwrap();
+    for part in [space, wal] {
+        fs::remove_file(path.join(&part.link)).unwrap();
+        symlink(&part.from, path.join(&part.link)).unwrap();
+    }
+    place.prune(Keep::default()).await;
+    assert_eq!(place.names(), expected);
+    for part in [space, wal] {
+        assert_eq!(fs::read_link(path.join(&part.link)).unwrap(), part.to);
+    }
+}
+
+#[tokio::test]
+async fn a_tablespace_that_can_not_be_moved_keeps_the_copy_in_its_place() {
+    let place = Place::new("stuck");
+    place.make_with_parts();
+    fs::write(place.path("space/mine"), "").unwrap();
+    let before = place.names();
+    let refused =
+        || async { place.postgres.set_aside(&Aside::default(), soon()).await.unwrap_err().to_string() };
+    let why = refused().await;
+    assert!(why.contains(place.path("space").to_str().unwrap()) && why.contains("mine in it"), "{why}");
+    fs::remove_file(place.path("space/mine")).unwrap();
+    symlink("/proc", place.path("data/pg_tblspc/16401")).unwrap();
+    let why = refused().await;
+    assert!(why.contains("/proc, which can't be moved aside: it is a mount point"), "{why}");
+    assert_eq!(place.names(), before);
+    // Where nothing is, nothing has to be moved.
+    fs::remove_file(place.path("data/pg_tblspc/16401")).unwrap();
+    fs::create_dir(place.path("empty")).unwrap();
+    symlink(place.path("empty"), place.path("data/pg_tblspc/16401")).unwrap();
+    symlink("/nowhere", place.path("data/pg_tblspc/16402")).unwrap();
+    place.postgres.set_aside(&Aside::default(), soon()).await.unwrap();
+    assert!(place.path("empty").exists());
+}
+
+#[tokio::test]
+async fn the_newest_copy_is_the_last_that_was_moved_whatever_the_clock_said() {
+    let place = Place::new("clock");
+    // The clock was far ahead for a while.
+    let ahead = now() + 400 * DAY;
+    for (number, name) in [(ahead, "data.removing-"), (ahead - 7, "data.aside-")] {
+        place.make(&format!("{name}{number}"));
+        fs::write(place.path(&format!("{name}{number}.json")), r#"{"from": "/data", "bytes": 1}"#).unwrap();
+    }
+    place.make("data");
+    let path = place.postgres.set_aside(&Aside::default(), soon()).await.unwrap();
+    assert_eq!(path, place.path(&format!("data.aside-{}", ahead + 1)));
+    assert_eq!(place.postgres.asides().unwrap().last().unwrap().path, path);
+    // A number that nobody can count on from is nobody's.
+    place.make(&format!("data.aside-{}", u64::MAX));
+    place.make("data");
+    let path = place.postgres.set_aside(&Aside::default(), soon()).await.unwrap();
+    assert_eq!(path, place.path(&format!("data.aside-{}", ahead + 2)));
+}
+
+#[tokio::test]
+async fn a_copy_of_this_hour_stays_though_the_clock_has_gone_on_for_years() {
+    let place = Place::new("leap");
+    let mut numbers = Vec::new();
+    // Moved aside just now, while the clock showed these times.
+    for age in [30 * DAY, 20 * DAY, 10 * DAY] {
+        place.make("data");
+        let path = place.postgres.set_aside(&Aside::default(), soon()).await.unwrap();
+        let aged = place.path(&format!("data.aside-{}", now() - age));
+        fs::rename(&path, &aged).unwrap();
+        fs::rename(manifest_of(&path), manifest_of(&aged)).unwrap();
+        numbers.push(now() - age);
+    }
+    let keep = Keep { count: 1, age: Duration::ZERO, min_free: u64::MAX };
+    assert_eq!(place.prune(keep).await.removed, Vec::<PathBuf>::new());
+    // Before this boot it was, but nobody knows how long.
+    let manifest = manifest_of(&place.path(&format!("data.aside-{}", numbers[0])));
+    let mut text: Value = serde_json::from_slice(&fs::read(&manifest).unwrap()).unwrap();
+    text["boot"]["id"] = "another".into();
+    fs::write(&manifest, text.to_string()).unwrap();
+    let is_up_for_an_hour = || clock_gettime(ClockId::Boottime).tv_sec >= 3_600;
+    let before = is_up_for_an_hour();
+    let removed = place.prune(keep).await.removed.len();
+    // An hour after the boot at the earliest.
+    assert!([before, is_up_for_an_hour()].map(usize::from).contains(&removed), "{removed}");
 }

@@ -131,7 +131,7 @@ fn a_crashed_primary_is_known_to_its_last_flushed_record() {
             a.runner.kill_all().await.unwrap();
             let unheard = a.postgres.follow(&a.upstream(), &Forks::new(), soon()).await.unwrap_err();
             assert_eq!(unheard.to_string(), "no postmaster runs");
-            a.postgres.set_identity(&json!({"copy": 9})).unwrap();
+            a.postgres.set_identity(&json!({"copy": 9})).await.unwrap();
             assert_eq!(a.postgres.identity(), Some(json!({"copy": 9})));
             let aside = a.postgres.set_aside(&Aside::default(), soon()).await.unwrap();
             assert!(aside.join("PG_VERSION").exists());
@@ -362,6 +362,26 @@ fn what_can_not_be_read_is_no_fact() {
                 hidden(name, mode);
             }
             assert_eq!(b.found().await.position.timeline, 2);
+        });
+    }
+}
+
+#[test]
+fn sources_are_closed_though_the_clock_goes_back() {
+    if as_postgres("sources_are_closed_though_the_clock_goes_back") {
+        runtime().block_on(async {
+            let a = primary("q").await;
+            let b = standby("r", &a).await;
+            a.run_sql(
+                "CREATE SCHEMA back; CREATE FUNCTION back.pg_conf_load_time() RETURNS timestamptz LANGUAGE sql AS \
+                 $$SELECT '2000-01-01'::timestamptz - (pg_catalog.pg_conf_load_time() - '2000-01-01')$$; \
+                 ALTER ROLE postgres SET search_path = back, pg_catalog",
+            )
+            .await;
+            b.reaches(a.position().await).await;
+            let held = a.position().await;
+            assert!(b.ask("SELECT pg_conf_load_time()").starts_with("19"), "it runs backwards");
+            assert!(b.postgres.close_sources(soon()).await.unwrap() >= held);
         });
     }
 }

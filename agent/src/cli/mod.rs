@@ -18,9 +18,10 @@ mod reinit;
 mod switchover;
 
 use crate::config::Settings;
+use crate::place;
 use crate::store::directory::{Contents, Directory};
 use crate::store::records::{Meaning, Paths, Told, decode, view};
-use crate::store::{TRY, see_all};
+use crate::store::{TRY, see_all, upkeep};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use primacy_core::Lsn;
 use primacy_core::store::{Key, Record, View};
@@ -258,8 +259,12 @@ struct Found {
     view: View,
 }
 
+/// A client of the store, on a member's own host of the one that its agent uses.
 fn client(settings: &Settings) -> Result<Client, Failure> {
-    let config = Config { try_timeout: TRY, ..Config::new(settings.etcd.clone()) };
+    let data_dir = &settings.postgres.data_dir;
+    let data_dir = data_dir.canonicalize().unwrap_or_else(|_| data_dir.clone());
+    let cluster = upkeep::earlier(&place::run_dir_of(&data_dir));
+    let config = Config { try_timeout: TRY, cluster, ..Config::new(settings.etcd.clone()) };
     Client::new(config).map_err(|error| Failure(Code::NotDone, error.to_string()))
 }
 

@@ -87,6 +87,7 @@ const KEYS: &[(Kind, &str, &[&str])] = &[
         ],
     ),
     (Section, "primacy", &["aside"]),
+    (TEXT, "primacy", &["health_age"]),
     (COUNT, "primacy.aside", &["keep"]),
     (TEXT, "primacy.aside", &["max_age"]),
     (Kind::Used(Shape::Flag), "tags", &["nofailover"]),

@@ -144,6 +144,9 @@ impl fmt::Display for Address {
 /// The longest lease.
 const TTL_SECONDS_MAX: u64 = 3_600;
 
+/// The longest that a primary may be asked to go without a proof.
+const HEALTH_AGE_MAX: Duration = Duration::from_secs(3_600);
+
 /// What is wrong with a configuration file. One line for each mistake.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .0.join("\n"))]
@@ -231,6 +234,9 @@ fn build(file: raw::File, document: serde_json::Value, ignored: Vec<String>) -> 
     let initdb = file.bootstrap.initdb.into_iter().flat_map(raw::Switch::into_options).collect();
     let namespace = file.namespace.unwrap_or_else(|| "service".to_owned());
     let log = log_settings(&file.log, &mut wrong);
+    if let Some(text) = &file.primacy.health_age {
+        core.health_age = health_age(text, &mut wrong).unwrap_or(core.health_age);
+    }
     let aside = keep(&file.primacy.aside, &mut wrong);
     let mut parameters = file.bootstrap.dcs.postgresql.parameters;
     parameters.extend(file.postgresql.parameters.clone());
@@ -383,11 +389,8 @@ fn postgres(
         wrong.push(format!("postgresql.listen: expected host[,host...]:port, found {listen:?}"));
         5432
     });
-    let first = match addresses.split(',').next().unwrap_or_default().trim() {
-        "" if !listen.is_empty() => "*",
-        first => first,
-    };
-    let first = wrong.address("postgresql.listen", first, port);
+    let addresses = if addresses.trim().is_empty() && !listen.is_empty() { "*" } else { addresses };
+    let first = wrong.address("postgresql.listen", addresses.split(',').next().unwrap_or_default(), port);
     let connect = wrong.connect_address("postgresql.connect_address", section.connect_address, &first);
     let auth = section.authentication;
     let superuser = auth.superuser.into_login("postgres");
@@ -400,7 +403,7 @@ fn postgres(
         None => superuser.clone(),
     };
     Postgres {
-        listen_addresses: addresses.to_owned(),
+        listen_addresses: without_brackets(addresses),
         connect,
         port,
         data_dir: data_dir.into(),
@@ -414,6 +417,16 @@ fn postgres(
         hba,
         restore_command: None,
     }
+}
+
+/// As PostgreSQL takes addresses: the brackets of IPv6 only belong before a port.
+fn without_brackets(addresses: &str) -> String {
+    let bare = |address: &str| match address.trim().strip_prefix('[').and_then(|rest| rest.strip_suffix(']'))
+    {
+        Some(address) => address.to_owned(),
+        None => address.trim().to_owned(),
+    };
+    addresses.split(',').map(bare).collect::<Vec<_>>().join(",")
 }
 
 fn core_config(name: &str, dcs: &raw::Dcs, tags: &raw::Tags, wrong: &mut Wrong) -> Config {
@@ -465,6 +478,17 @@ fn keep(given: &raw::Aside, wrong: &mut Wrong) -> Keep {
         }
     }
     keep
+}
+
+/// How old the last proof may get that a primary does its work: 0, or a second and more.
+fn health_age(text: &str, wrong: &mut Wrong) -> Option<Span> {
+    let given = length_of_time(text).filter(|given| given.is_zero() || *given <= HEALTH_AGE_MAX);
+    if given.is_none() {
+        wrong.push(format!(
+            "primacy.health_age: seconds, or a number with s or min, up to an hour; 0 for never; not {text:?}"
+        ));
+    }
+    given.map(|given| Span::secs(given.as_secs()))
 }
 
 /// Seconds, or a number with a unit of PostgreSQL's.

@@ -44,6 +44,8 @@ pub(super) struct File {
 pub(super) struct Primacy {
     #[serde(deserialize_with = "or_empty")]
     pub aside: Aside,
+    /// As text: a number of seconds, or one with a unit.
+    pub health_age: Option<String>,
 }
 
 #[derive(Default, Deserialize)]

@@ -263,6 +263,26 @@ fn what_listens_everywhere_is_found_at_an_address_of_its_own() {
 }
 
 #[test]
+fn postgresql_is_told_addresses_as_it_takes_them() {
+    let cases = [
+        ("[::1]:5433", "::1", "[::1]:5433"),
+        ("'::1:5433'", "::1", "[::1]:5433"),
+        ("127.0.0.1, [::1]:5433", "127.0.0.1,::1", "127.0.0.1:5433"),
+        ("':5433'\n  connect_address: '[2001:db8::1]:5434'", "*", "[2001:db8::1]:5434"),
+    ];
+    for (listen, told, published) in cases {
+        let quoted = if listen.starts_with('\'') { listen.to_owned() } else { format!("'{listen}'") };
+        let line = format!("  listen: {quoted}");
+        let text = GOOD.replace("  listen: 127.0.0.1,localhost:5433", &line);
+        let postgres = Settings::parse(&text).expect("a good file").postgres;
+        assert_eq!(
+            (postgres.listen_addresses.as_str(), postgres.connect.to_string().as_str()),
+            (told, published)
+        );
+    }
+}
+
+#[test]
 fn all_mistakes_are_named_at_once() {
     let text = mistakes("scope: batman\nname: postgresql0", "");
     assert_eq!(text, "scope: missing\nname: missing");
@@ -333,6 +353,21 @@ fn copies_aside_are_kept_as_long_as_the_file_says() {
         assert!(wrong(&format!("{{max_age: {age}}}")).starts_with("primacy.aside.max_age: "), "{age}");
     }
     assert!(wrong("{max_ages: 1}").contains("did you mean \"max_age\"?"));
+}
+
+#[test]
+fn a_primary_may_go_without_a_proof_for_as_long_as_the_file_says() {
+    assert_eq!(good().core.health_age, Span::secs(3));
+    let with = |age: &str| {
+        Settings::parse(&GOOD.replace("tags: ", &format!("primacy: {{health_age: {age}}}\ntags: ")))
+    };
+    for (text, age) in [("10", 10), ("2s", 2), ("1 min", 60), ("0", 0), ("1h", 3_600)] {
+        assert_eq!(with(text).expect("a good file").core.health_age, Span::secs(age), "{text}");
+    }
+    for text in ["2h", "-1", "soon", "0.5"] {
+        let wrong = with(text).expect_err("a bad file").to_string();
+        assert!(wrong.starts_with("primacy.health_age: seconds"), "{wrong}");
+    }
 }
 
 #[test]

@@ -1,19 +1,27 @@
 //! Bringing a copy back that was away, and helping others back: rewinds and what is moved aside, WAL that is gone, the
 //! elected history, slots for members that are away.
 
-use super::{LOOK, Local, failure, saved, unsaved};
-use crate::clock::{instant, now};
+use super::{AGAIN, LOOK, Local, failure, saved, unsaved};
+use crate::clock::{BootClock, instant, now};
 use primacy_core::instance::{Failure, Instance, Order, Saved};
 use primacy_core::store::View;
 use primacy_core::{Epoch, Name, Span, Time, lineage};
+use primacy_driver::Clock;
 use primacy_postgres::{Forks, Found as AtRest, Instant, Position, Upstream};
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 /// Between two looks at the slots while the members stay the same.
 const SLOTS: Span = Span::secs(10);
 
 /// How long a new primary's checkpoint may take. One that isn't done by then goes on in PostgreSQL all the same.
 const CHECKPOINT: Span = Span::secs(3_600);
+
+/// How long the source and the archive may take to say whether they have some WAL: a miss can be slow.
+const SEARCH: Duration = Duration::from_secs(60);
+
+/// For so long it is waited for.
+const PROMPT: Span = Span::secs(1);
 
 /// What slots were last kept for.
 #[derive(Debug, Default)]
@@ -43,7 +51,7 @@ impl Local {
             Ok(()) => {
                 let whole = Saved { mending: false, ..order.saved.clone() };
                 let identity = serde_json::to_value(&whole).map_err(|why| unsaved(why.into()))?;
-                self.postgres.set_identity(&identity).map_err(failure)?;
+                self.postgres.set_identity(&identity).await.map_err(failure)?;
                 saved::forget_mending(data_dir).map_err(unsaved)
             }
             // It may be in pieces: the marker stays.
@@ -94,13 +102,31 @@ impl Local {
         seen.node.as_ref().map(|node| elected(node.view())).unwrap_or_default()
     }
 
-    /// Whether the WAL that a standby without a stream needs next is gone for good.
+    /// Whether the WAL that a standby without a stream needs next is gone for good. An answer that doesn't come at once is
+    /// taken at a later look.
     pub(super) async fn look_for_wal(&self, source: &Upstream) {
-        let by = instant(now() + LOOK);
-        match self.postgres.source_lacks_wal(source, &self.history(), by).await {
-            Ok(lacks) => self.starved.set(lacks),
-            Err(error) => tracing::debug!(%error, "could not ask the source for the WAL that is needed next"),
+        let (postgres, source, history) = (self.postgres.clone(), source.clone(), self.history());
+        let question = async move {
+            let by = Instant::now() + SEARCH;
+            postgres.source_lacks_wal(&source, &history, by).await
+        };
+        if self.search.borrow_mut().begin(question) {
+            let end = now() + PROMPT;
+            while !self.search.borrow().is_answered() && now() < end {
+                BootClock.sleep_until(now() + AGAIN).await;
+            }
         }
+        let Some(answer) = self.search.borrow_mut().take() else { return };
+        let Ok(answer) = answer.await else { return };
+        if let Some(gone) = self.search.borrow_mut().weigh(answer, SEARCH) {
+            self.starved.set(gone);
+        }
+    }
+
+    /// Whatever was found out, or is still being asked, about WAL that is gone: it was of another stream.
+    pub(super) fn forget_wal(&self) {
+        self.starved.set(false);
+        self.search.take();
     }
 
     /// Keeps WAL for the members that are known, whether they are there or not.

@@ -14,6 +14,8 @@ mod mend;
 pub mod progress;
 pub mod resting;
 mod saved;
+mod search;
+mod storage;
 mod volume;
 
 use crate::board::{Board, Details};
@@ -31,10 +33,12 @@ use primacy_core::instance::{Data, Failure, Foreign, Found, Instance, Op, Order,
 use primacy_core::{Epoch, Guard, Lsn, Name, Nonce, Position, Span, SystemId, Time};
 use primacy_driver::Clock;
 use primacy_guard::client::Place;
-use primacy_postgres::{Error, Found as AtRest, Postgres, Probe, Upstream, User};
+use primacy_postgres::{Error, Found as AtRest, Postgres, Probe, Upstream, User, files};
+use search::Search;
 use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 use std::sync::Arc;
+use storage::Storage;
 
 /// How long a look at the instance may take. A server that doesn't answer for longer isn't well.
 const LOOK: Span = Span::secs(3);
@@ -68,6 +72,8 @@ pub struct Local {
     complaint: Complaint,
     /// The source has no more the WAL that is needed next.
     starved: Cell<bool>,
+    /// What finds that out.
+    search: RefCell<Search>,
     /// The members that slots were last kept for, and when.
     slots: RefCell<Slots>,
     /// At the last look it ran.
@@ -77,6 +83,7 @@ pub struct Local {
     /// When the instance last changed.
     changed: Cell<Time>,
     last: RefCell<Instance>,
+    storage: Storage,
 }
 
 impl Local {
@@ -90,6 +97,7 @@ impl Local {
     ) -> anyhow::Result<Local> {
         let data_dir = settings.postgres.data_dir.clone();
         let program = std::env::current_exe().context("find this program's own file")?;
+        let storage = Storage::of(data_dir.clone());
         let guard = Hold::new(Place { program, run_dir: run_dir.clone(), data_dir }).context("open /proc")?;
         let postgres = Postgres::new(postgres_settings(&settings, run_dir.clone())?);
         let local = Local {
@@ -103,11 +111,13 @@ impl Local {
             drought: RefCell::default(),
             complaint: Complaint::default(),
             starved: Cell::new(false),
+            search: RefCell::default(),
             slots: RefCell::default(),
             runs: Cell::new(false),
             foreign: Cell::new(false),
             changed: Cell::new(now()),
             last: RefCell::new(Instance::Unknown),
+            storage,
         };
         local.publish_losses();
         tokio::spawn(progress::watch(local.postgres.clone(), local.board.clone()));
@@ -135,6 +145,18 @@ impl Local {
         }
     }
 
+    /// Ends when a server that is to do this takes a connection and says nothing.
+    async fn hangs(&self, op: &Op) {
+        let age = self.settings.core.health_age;
+        if age == Span::ZERO || !op.asks_the_server() {
+            return std::future::pending().await;
+        }
+        while self.postgres.answers(instant(now() + age)).await {
+            BootClock.sleep_until(now() + BUSY).await;
+        }
+        tracing::warn!("PostgreSQL takes connections and answers nothing: gives up to {op}");
+    }
+
     /// What is durable about the copy of the data.
     ///
     /// # Errors
@@ -144,7 +166,10 @@ impl Local {
     }
 
     async fn carry_out(&self, order: &Order) -> Result<(), Failure> {
-        let saved = self.save(order);
+        if order.op != Op::Kill {
+            files::settled().await;
+        }
+        let saved = self.save(order).await;
         if !matches!(order.op, Op::Look | Op::Stop | Op::Kill) {
             saved?;
         }
@@ -187,7 +212,7 @@ impl Local {
                 self.postgres.follow(&source, &self.history(), by).await.map_err(failure)?;
                 self.source.replace(Some((from.clone(), order.saved.highest)));
                 self.drought.take();
-                self.starved.set(false);
+                self.forget_wal();
                 Ok(())
             }
             Op::CloseSources => {
@@ -234,14 +259,19 @@ impl Local {
     }
 
     /// Makes durable what describes the copy of the data, before anything happens to it. A copy that is being made
-    /// gets its own with it; one that an unheard order has made keeps its own.
-    fn save(&self, order: &Order) -> Result<(), Failure> {
+    /// gets its own with it; one that an unheard order has made keeps its own. A kill waits for no disk.
+    async fn save(&self, order: &Order) -> Result<(), Failure> {
+        if order.op == Op::Kill {
+            return Ok(());
+        }
         let failed =
             |what: &str, why: &dyn std::fmt::Display| Failure::Other(format!("{what}: {why}").into());
         let highest = Saved { highest: order.saved.highest, ..Saved::default() };
         let known = saved::read(&self.run_dir).map_err(|why| failed("read what was saved", &why))?;
         if known != Some(highest.clone()) {
-            saved::store(&self.run_dir, &highest).map_err(|why| failed("save the highest epoch", &why))?;
+            saved::store(&self.run_dir, &highest)
+                .await
+                .map_err(|why| failed("save the highest epoch", &why))?;
         }
         let data_dir = &self.settings.postgres.data_dir;
         if order.saved.mending {
@@ -257,7 +287,7 @@ impl Local {
             return Err(failed("save", &"another copy of the data lies there"));
         }
         let identity = serde_json::to_value(&order.saved).map_err(|why| failed("save", &why))?;
-        self.postgres.set_identity(&identity).map_err(failure)
+        self.postgres.set_identity(&identity).await.map_err(failure)
     }
 
     fn upstream(&self, name: &Name) -> Result<Upstream, Failure> {
@@ -271,6 +301,13 @@ impl Local {
 
     /// Looks at the instance, and tells the board what only others want to know.
     async fn look(&self) -> Found {
+        if let Some(lasts) = self.storage.hangs(self.settings.core.health_age.times(2)) {
+            self.complain(&format!(
+                "a write to {} hasn't ended for {lasts}",
+                self.settings.postgres.data_dir.display()
+            ));
+            return Found::NOTHING;
+        }
         let until = now() + LOOK;
         let below = Below { guard: &self.guard, epoch: Epoch(0), until };
         // Asking the server is cheaper than searching the process table; that it is gone is told by the guard.
@@ -282,6 +319,11 @@ impl Local {
         let (mut instance, details) = match looked {
             Ok(Ok(standing)) => (self.running(&standing), details(&standing)),
             Ok(Err(found)) => (self.at_rest(found), Details::default()),
+            // It lives, and works for those who are in.
+            Err(error) if error.is_crowded() && matches!(*self.last.borrow(), Instance::Primary { .. }) => {
+                self.complain(&error.to_string());
+                (self.last.borrow().clone(), self.board.look().details.clone())
+            }
             Err(error) if error.is_starting() && self.starts_in_recovery() => {
                 (self.starting(instant(until)).await, Details::default())
             }
@@ -303,6 +345,9 @@ impl Local {
         }
         if instance != Instance::Unknown {
             self.complaint.forget();
+        }
+        if matches!(instance, Instance::Primary { .. }) && self.settings.core.health_age > Span::ZERO {
+            self.storage.look();
         }
         self.note_volume(&instance);
         self.drought.borrow_mut().see(&instance, now());
@@ -341,9 +386,13 @@ impl Local {
         let (seconds, log) = (lasts.0 / Span::secs(1).0, self.postgres.log());
         let said = self.postgres.last_failure().unwrap_or_default();
         let (source, log) = (name.as_str(), log.display());
+        let search = self.search.borrow();
+        let doubt = search.doubt();
         match again {
-            Ok(()) => tracing::warn!(source, seconds, said, %log, "no WAL arrives: told PostgreSQL again"),
-            Err(why) => tracing::warn!(source, seconds, %why, said, %log, "no WAL arrives"),
+            Ok(()) => {
+                tracing::warn!(source, seconds, said, doubt, %log, "no WAL arrives: told PostgreSQL again")
+            }
+            Err(why) => tracing::warn!(source, seconds, %why, said, doubt, %log, "no WAL arrives"),
         }
     }
 
@@ -390,7 +439,7 @@ impl Local {
             let source = self.source.borrow().clone();
             if standing.streaming {
                 // What held for one break needn't hold for the next.
-                self.starved.set(false);
+                self.forget_wal();
             }
             let starved = source.is_some() && self.starved.get();
             return Instance::Standby { data, source, streaming: standing.streaming, ready: true, starved };
@@ -422,6 +471,10 @@ impl primacy_driver::Postgres for Local {
             biased;
             done = self.carry_out(&order) => done.err(),
             () = BootClock.sleep_until(order.until) => Some(Failure::TimedOut),
+            // A look would hang as well.
+            () = self.hangs(&order.op) => {
+                return Performed { failure: Some(Failure::TimedOut), found: Found::NOTHING };
+            }
         };
         let found = self.look().await;
         self.changed.set(now());

@@ -7,6 +7,7 @@ mod parity;
 pub mod records;
 #[cfg(test)]
 mod tests;
+pub mod upkeep;
 mod watch;
 
 pub use watch::see_all;
@@ -34,6 +35,19 @@ pub const TRY: Duration = Duration::from_millis(350);
 /// How much earlier than the core's `until` a request ends, so that its end is noticed here.
 const MARGIN: Span = Span::millis(20);
 
+/// No more of the history is mirrored, the oldest first: etcd refuses large requests, and the mirror must not keep the
+/// record beside it from being written.
+const HISTORY_BYTES_MAX: usize = 64 << 10;
+
+/// What has last come of the requests of one kind: a change is logged, not each failure.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Heard {
+    #[default]
+    Answers,
+    Nothing,
+    Full,
+}
+
 /// See the [module](self).
 pub struct EtcdStore {
     client: Client,
@@ -42,8 +56,9 @@ pub struct EtcdStore {
     directory: Directory,
     lease: SharedLease,
     news: RefCell<mpsc::UnboundedReceiver<News>>,
-    /// Whether the last request was answered: a change is logged, not each failure.
-    answers: Cell<bool>,
+    /// An etcd without space, or a member without a leader, may answer one kind only.
+    reads: Cell<Heard>,
+    writes: Cell<Heard>,
     told: Told,
 }
 
@@ -74,14 +89,15 @@ impl EtcdStore {
             directory,
             lease,
             news: RefCell::new(news),
-            answers: Cell::new(true),
+            reads: Cell::default(),
+            writes: Cell::default(),
             told,
         }
     }
 
     async fn read(&self, deadline: Instant) -> Option<View> {
         let read = self.client.read(Keys::prefix(self.paths.prefix.clone()), deadline).await;
-        self.note(read.as_ref().err());
+        self.note("reads", &self.reads, read.as_ref().err());
         let range = read.ok()?;
         self.view(&range.entries, range.header.revision)
     }
@@ -97,7 +113,7 @@ impl EtcdStore {
             }
             first => first,
         };
-        self.note(result.as_ref().err());
+        self.note("writes", &self.writes, result.as_ref().err());
         match result {
             Ok(done) if done.succeeded => Answer::Committed(records::revision(done.header.revision)),
             Ok(done) => {
@@ -127,7 +143,7 @@ impl EtcdStore {
         }
         // The store refuses a transaction that writes one key twice.
         if let Some(history) = self.longer_history(&txn.put) {
-            puts.push(Op::put(self.paths.mirror("history"), Value::Array(history).to_string()));
+            puts.push(Op::put(self.paths.mirror("history"), newest(history).to_string()));
         }
         let everything = vec![Op::get(Keys::prefix(self.paths.prefix.clone()))];
         self.client.txn(compares, puts, everything, deadline).await
@@ -192,19 +208,37 @@ impl EtcdStore {
         view.map_err(|garbage| self.told.of(garbage)).ok()
     }
 
-    fn note(&self, error: Option<&Error>) {
-        if error.is_none() {
+    fn note(&self, what: &str, last: &Cell<Heard>, error: Option<&Error>) {
+        let heard = match error {
+            None => Heard::Answers,
+            Some(error) if error.is_out_of_space() => Heard::Full,
+            Some(_) => Heard::Nothing,
+        };
+        if heard == Heard::Answers {
             self.directory.look().answered = unix_seconds();
         }
-        match (error, self.answers.replace(error.is_none())) {
-            (Some(error), true) => tracing::warn!(%error, "the store does not answer"),
-            (Some(error), false) => tracing::debug!(%error, "the store still does not answer"),
-            (None, false) => {
-                tracing::info!(endpoint = %self.client.current_endpoint(), "the store answers again")
+        let changed = last.replace(heard) != heard;
+        match (error, heard) {
+            (None, _) if changed => {
+                tracing::info!(endpoint = %self.client.current_endpoint(), "the store answers {what} again");
             }
-            (None, true) => {}
+            (None, _) => {}
+            (Some(error), Heard::Full) if changed => tracing::error!(%error, "{}", upkeep::FULL),
+            (Some(error), _) if changed => tracing::warn!(%error, "the store does not answer {what}"),
+            (Some(error), _) => tracing::debug!(%error, "the store still does not answer {what}"),
         }
     }
+}
+
+/// The newest entries, as many as may be mirrored.
+fn newest(mut history: Vec<Value>) -> Value {
+    let mut room = Some(HISTORY_BYTES_MAX);
+    let fits = |entry: &&Value| {
+        room = room.and_then(|room| room.checked_sub(entry.to_string().len() + 1));
+        room.is_some()
+    };
+    let kept = history.iter().rev().take_while(fits).count();
+    Value::Array(history.split_off(history.len() - kept))
 }
 
 impl Store for EtcdStore {

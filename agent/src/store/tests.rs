@@ -3,7 +3,7 @@
 use super::directory::{Directory, Member};
 use super::mirror::{Mirror, Published, SharedLease};
 use super::records::{Paths, Told, decode, encode};
-use super::{EtcdStore, TRY};
+use super::{EtcdStore, TRY, upkeep};
 use crate::clock::now;
 use primacy_core::store::{
     Answer, Beat, EpochRecord, Initialize, Key, News, Record, Reign, Released, Request, Response, Switchover,
@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 pub(super) struct Etcd {
@@ -26,6 +27,10 @@ pub(super) struct Etcd {
 
 impl Etcd {
     pub(super) async fn start() -> Etcd {
+        Etcd::start_with(&[]).await
+    }
+
+    async fn start_with(options: &[&str]) -> Etcd {
         let (address, peer) = (free_address(), free_address());
         let dir =
             std::env::temp_dir().join(format!("primacy-store-{}-{}", std::process::id(), address.port()));
@@ -36,6 +41,7 @@ impl Etcd {
             .args(["--listen-client-urls", &client_url, "--advertise-client-urls", &client_url])
             .args(["--listen-peer-urls", &peer_url, "--initial-advertise-peer-urls", &peer_url])
             .args(["--initial-cluster", &format!("one={peer_url}"), "--unsafe-no-fsync"])
+            .args(options)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -346,4 +352,139 @@ async fn a_member_that_accepts_and_never_answers_costs_one_try() {
     let answer = transact(&store, &[], vec![beat()]).await;
     assert!(matches!(answer, Answer::Committed(_)), "{answer:?}");
     assert!(now() < begun + Span::millis(600), "{}", now().since(begun));
+}
+
+/// A client of the first of these, which knows it from an earlier life.
+async fn client_among_strangers(etcds: &[&Etcd]) -> Client {
+    let cluster = etcds[0].client().cluster(Instant::now() + PATIENCE).await.expect("an id");
+    let endpoints = etcds.iter().map(|etcd| etcd.address.to_string());
+    let config = Config { try_timeout: TRY, cluster: Some(cluster), ..Config::new(endpoints) };
+    Client::new(config).expect("a client")
+}
+
+#[tokio::test]
+async fn what_another_etcd_says_is_no_answer() {
+    let (ours, stranger) = (Etcd::start().await, Etcd::start().await);
+    // There the reign is another one, so that whatever comes from there shows.
+    transact(&stranger.store(), &[(Key::Reign, 0)], vec![reign(None)]).await;
+    let client = client_among_strangers(&[&ours, &stranger]).await;
+    let every = Duration::from_millis(500);
+    let lease = SharedLease::default();
+    let store = EtcdStore::new(client.clone(), paths(), "a".into(), Directory::default(), lease, every);
+    for _ in 0..10 {
+        client.rotate("one slow answer");
+        let answer = transact(&store, &[(Key::Reign, 0)], vec![beat()]).await;
+        assert!(matches!(answer, Answer::Unknown | Answer::Committed(_)), "the stranger's view: {answer:?}");
+        client.rotate("one slow answer");
+        let view = read(&store).await.expect("a read goes on to ours by itself");
+        assert!(view.reign.is_none());
+    }
+    assert_eq!(stranger.get("primacy/beat").await, None);
+    let answers = [transact(&store, &[], vec![beat()]).await, transact(&store, &[], vec![beat()]).await];
+    assert!(answers.iter().any(|answer| matches!(answer, Answer::Committed(_))), "{answers:?}");
+    assert_eq!(stranger.get("primacy/beat").await, None);
+}
+
+#[tokio::test]
+async fn a_history_too_large_to_be_written_keeps_no_record_from_being_written() {
+    let etcd = Etcd::start().await;
+    let store = etcd.store();
+    // Just what etcd takes by one put.
+    let entry = format!("[1,5,{:?},\"\"]", "x".repeat(1000));
+    let entries = vec![entry; (1_572_864 - 100) / 1013];
+    etcd.put("history", &format!("[{}]", entries.join(","))).await;
+    assert!(read(&store).await.is_some());
+    let fork = Some(Position { epoch: Epoch(2), lsn: Lsn(7) });
+    let epoch =
+        EpochRecord { epoch: Epoch(3), holder: "a".into(), nonce: Nonce(1), fork, checkpointed: false };
+    let answer = transact(&store, &[(Key::Reign, 0)], vec![reign(None), Record::Epoch(epoch)]).await;
+    assert!(matches!(answer, Answer::Committed(_)), "{answer:?}");
+    let history = etcd.get("history").await.expect("a history");
+    assert!(history.len() <= super::HISTORY_BYTES_MAX + 2, "{} bytes", history.len());
+    assert!(history.starts_with("[[1,5,") && history.contains(",[2,7,"), "the newest are there");
+}
+
+/// What is logged on this thread.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    /// Until the guard is dropped.
+    fn start() -> (Log, tracing::subscriber::DefaultGuard) {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber =
+            tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+        (log, tracing::subscriber::set_default(subscriber))
+    }
+
+    fn count(&self, words: &str) -> usize {
+        String::from_utf8_lossy(&self.0.lock().expect("a log")).matches(words).count()
+    }
+}
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().expect("a log").write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_full_etcd_is_told_of_once_with_the_remedy() {
+    let etcd = Etcd::start_with(&["--quota-backend-bytes", "4194304"]).await;
+    let store = etcd.store();
+    let (log, _guard) = Log::start();
+    let much = "x".repeat(1 << 20);
+    let client = etcd.client();
+    for _ in 0..20 {
+        client.put("/much", much.clone(), None, Instant::now() + PATIENCE).await.err();
+    }
+    let error = client.put("/much", "", None, Instant::now() + PATIENCE).await.expect_err("it is full");
+    assert!(error.is_out_of_space(), "{error}");
+    for _ in 0..5 {
+        assert_eq!(transact(&store, &[], vec![beat()]).await, Answer::Unknown);
+        assert!(read(&store).await.is_some(), "it can still be read");
+    }
+    assert_eq!(log.count("has reached its quota"), 1);
+    assert_eq!(log.count("the store"), 0, "neither that it does not answer nor that it does");
+    let status =
+        client.status(&client.current_endpoint(), Instant::now() + PATIENCE).await.expect("a status");
+    upkeep::tell(&client.current_endpoint(), &status);
+    assert_eq!(log.count("has reached its quota"), 2, "its alarm says the same");
+}
+
+#[tokio::test]
+async fn a_large_database_is_told_of_before_it_is_full() {
+    let etcd = Etcd::start().await;
+    let (log, _guard) = Log::start();
+    let (client, endpoint) = (etcd.client(), etcd.client().current_endpoint());
+    let mut status = client.status(&endpoint, Instant::now() + PATIENCE).await.expect("a status");
+    upkeep::tell(&endpoint, &status);
+    assert_eq!(log.count("etcd's database"), 0);
+    status.db_size_bytes = 1 << 30;
+    status.db_size_in_use_bytes = 700 << 20;
+    upkeep::tell(&endpoint, &status);
+    assert_eq!(log.count("etcd's database has 1024 MiB, 700 of them in use"), 1);
+}
+
+#[tokio::test]
+async fn the_cluster_in_use_is_kept_for_the_next_life() {
+    let etcd = Etcd::start().await;
+    let run_dir = etcd.dir.join("run");
+    std::fs::create_dir_all(&run_dir).expect("a folder");
+    assert_eq!(upkeep::earlier(&run_dir), None);
+    let cluster = etcd.client().cluster(Instant::now() + PATIENCE).await.expect("an id");
+    let keeps = tokio::spawn(upkeep::run(etcd.client(), run_dir.clone()));
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while upkeep::earlier(&run_dir) != Some(cluster) {
+        assert!(Instant::now() < deadline, "it is kept soon");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    keeps.abort();
+    std::fs::write(run_dir.join("etcd-cluster"), "?").expect("garbage");
+    assert_eq!(upkeep::earlier(&run_dir), None, "as if nothing were known");
 }

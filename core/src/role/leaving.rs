@@ -10,6 +10,8 @@ use crate::{Event, Name};
 pub struct Leaving {
     /// Why it stops.
     pub(crate) why: Why,
+    /// A kill didn't come to its end: nobody knows what still runs. No beat keeps the lease from lapsing then.
+    pub(crate) unsure: bool,
 }
 
 /// Why a holder stops its PostgreSQL.
@@ -30,7 +32,7 @@ pub enum Why {
 impl Node {
     /// Goes over to stopping PostgreSQL, from any role that holds a lease.
     pub(crate) fn leave(&mut self, out: &mut Out, why: Why) {
-        self.role = Role::Leaving(Leaving { why });
+        self.role = Role::Leaving(Leaving { why, unsure: false });
         self.stop(out);
     }
 
@@ -39,7 +41,7 @@ impl Node {
         let Role::Leaving(leaving) = &self.role else { return };
         let orderly = match leaving.why {
             Why::LeaseEnds | Why::HandOver(_) | Why::Exit => {
-                matches!(self.instance, Instance::Primary { .. })
+                matches!(self.instance, Instance::Primary { .. }) && !self.hangs(out.now)
             }
             Why::Lost | Why::GivenUp => false,
         };

@@ -101,11 +101,11 @@ impl Node {
             Role::Vacant => self.vacant_timers(timer),
             Role::Standby => self.standby_timers(timer),
             Role::Candidate(candidate) => self.candidate_timers(candidate, timer),
+            Role::Primary(_) => self.primary_timers(timer),
             Role::Starting
             | Role::Bootstrap
             | Role::Claiming(_)
             | Role::Promoting
-            | Role::Primary(_)
             | Role::Leaving(_)
             | Role::Frozen(_)
             | Role::Stopped => {}

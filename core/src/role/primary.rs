@@ -3,10 +3,16 @@
 use super::Role;
 use super::leaving::Why;
 use crate::instance::{Instance, Op};
-use crate::node::{Node, Out};
+use crate::node::{Node, Out, Timer};
 use crate::store::{EpochRecord, Record, Refusal, Reign, Released, Switchover};
-use crate::{Event, Name};
+use crate::{Event, Name, Span, Time};
 use alloc::vec::Vec;
+
+/// Whoever is woken so much later than it wanted was away.
+const LATE: Span = Span::millis(500);
+
+/// What a look may take.
+const LOOK: Span = Span::secs(1);
 
 /// What a primary remembers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -23,6 +29,11 @@ pub struct Reigning {
 
 impl Node {
     pub(super) fn primary(&mut self, out: &mut Out) -> Option<Role> {
+        if self.hangs(out.now) && self.may_be_replaced() {
+            out.tell(Event::PrimaryHangs { unproved: out.now.since(self.proved) });
+            self.leave(out, Why::GivenUp);
+            return None;
+        }
         if self.writable_on_own_timeline().is_some() {
             self.serve(out);
             return None;
@@ -40,6 +51,53 @@ impl Node {
             }
         }
         None
+    }
+
+    /// Something shows that PostgreSQL does its work, or begins to be asked for it.
+    pub(crate) fn note_proof(&mut self, now: Time, proved: bool) {
+        if proved && self.config.health_age > Span::ZERO {
+            self.proved = now;
+        }
+    }
+
+    /// An agent that was frozen, or a host that was suspended, has seen nothing of a PostgreSQL that may have worked all the
+    /// time: it looks once more before it concludes anything.
+    pub(crate) fn excuse_absence(&mut self, now: Time) {
+        let (age, heard) = (self.config.health_age, self.heard);
+        if age == Span::ZERO {
+            return;
+        }
+        self.heard = now;
+        let late = self.deadline(heard).is_some_and(|(due, _)| now > due + LATE);
+        if late && matches!(self.role, Role::Primary(_)) {
+            self.proved = self.proved.max(now - (age - LOOK));
+        }
+    }
+
+    /// From when on a primary that nothing more is known of hangs. That its processes are gone is another matter, and
+    /// what is being ordered of it fails by itself if it hangs.
+    fn hangs_from(&self) -> Option<Time> {
+        let asked = self.lane.as_ref().is_none_or(|lane| lane.op == Op::Look);
+        let runs = matches!(self.instance, Instance::Primary { .. } | Instance::Unknown);
+        (self.config.health_age > Span::ZERO && asked && runs).then(|| self.proved + self.config.health_age)
+    }
+
+    /// Whether the last proof that PostgreSQL does its work is too old.
+    pub(super) fn hangs(&self, now: Time) -> bool {
+        self.hangs_from().is_some_and(|from| now >= from)
+    }
+
+    pub(super) fn primary_timers(&self, timer: &mut dyn FnMut(Time, Timer)) {
+        if let Some(from) = self.hangs_from().filter(|_| self.may_be_replaced()) {
+            timer(from, Timer::Health);
+        }
+    }
+
+    /// Whether another member may lead once the lease is given back.
+    fn may_be_replaced(&self) -> bool {
+        let epoch = self.lease.as_ref().map(|lease| lease.epoch);
+        let rule = self.view.rule.as_ref().filter(|rule| Some(rule.epoch) == epoch);
+        rule.is_some_and(|rule| !rule.electable.is_empty())
     }
 
     /// The processes died. This node still has the lease, so it may start them again on the same timeline.

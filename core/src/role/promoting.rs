@@ -22,6 +22,14 @@ impl Node {
             }
             return None;
         }
+        if self.exiting && own.is_none() {
+            if epoch == FIRST {
+                // Nobody else may take the first reign, so it isn't given back; this node's next agent resumes it.
+                self.lease = None;
+            }
+            self.leave(out, Why::Exit);
+            return None;
+        }
         match &self.instance {
             // A person was faster than the order: nobody could tell this timeline from one begun elsewhere.
             Instance::Primary { data, .. } if own.is_some() => {

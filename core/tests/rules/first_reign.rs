@@ -3,7 +3,7 @@
 use crate::host::*;
 use primacy_core::instance::{Instance, Op, Saved};
 use primacy_core::store::{EpochRecord, Initialize, Key, Record, Response, Txn, View};
-use primacy_core::{Boot, CopyId, Epoch, Event, Guard, Input, Lsn, Span, SystemId, Timer};
+use primacy_core::{Boot, Command, CopyId, Epoch, Event, Guard, Input, Lsn, Span, SystemId, Timer};
 
 fn claim_by(name: &str, boot: u64) -> Record {
     Record::Initialize(Initialize { by: name.into(), boot: Boot(boot), system: None, foreign: false })
@@ -244,6 +244,42 @@ fn a_first_start_that_fails_is_tried_again() {
     a.pass_pause();
     assert_eq!(a.op(), Some(&Op::StartInPlace));
     assert_eq!(a.node.instance().data().map(|data| data.position.lsn), Some(Lsn(50)));
+}
+
+#[test]
+fn a_first_start_that_goes_on_failing_is_tried_less_and_less_often() {
+    let mut a = Host::empty("a");
+    a.input(Input::Guard(Guard::Idle));
+    a.settle_until("promoting");
+    a.acknowledge();
+    let mut pauses = Vec::new();
+    for _ in 0..3 {
+        let start = a.order();
+        a.failed(&start, primacy_core::instance::Failure::TimedOut);
+        let failed = a.now;
+        while a.op().is_none() {
+            let (time, _) = a.node.deadline(a.now).expect("it is tried again");
+            a.wake_at(time);
+        }
+        pauses.push(a.now.since(failed));
+    }
+    assert_eq!(pauses, [ms(100), ms(200), ms(400)]);
+}
+
+#[test]
+fn an_agent_that_is_to_stop_does_not_wait_for_a_first_start_and_keeps_the_reign() {
+    let mut a = Host::empty("a");
+    a.input(Input::Guard(Guard::Idle));
+    a.settle_until("promoting");
+    a.acknowledge();
+    let start = a.order();
+    assert_eq!(start.order.op, Op::StartInPlace);
+    a.command(Command::Shutdown);
+    let kill = a.order();
+    assert_eq!(kill.order.op, Op::Kill);
+    a.done(&kill);
+    assert!(a.exited);
+    assert_eq!(a.store.reign.as_ref().unwrap().released, None, "nobody else could take it");
 }
 
 #[test]

@@ -537,7 +537,7 @@ impl Host {
 
 /// The settings of a test's node.
 pub fn config(name: &str) -> Config {
-    Config::new(name.into(), secs(5))
+    Config { health_age: Span::ZERO, ..Config::new(name.into(), secs(5)) }
 }
 
 /// How PostgreSQL is after an order was carried out.

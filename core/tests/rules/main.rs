@@ -7,6 +7,7 @@
 //! | who makes the first data directory, and the first reign | `first_reign` |
 //! | how a lease is kept, and when it ends | `beats` |
 //! | what is done under which fence | `guard` |
+//! | when a primary that does nothing any more is given up | `health` |
 //! | who may stand for election, from when, and who goes first | `election` |
 //! | how a reign is taken | `claims` |
 //! | how a standby becomes writable, and stays so | `promotion` |
@@ -33,6 +34,7 @@ mod election;
 mod failover;
 mod first_reign;
 mod guard;
+mod health;
 mod orders;
 mod promotion;
 mod rebuild;

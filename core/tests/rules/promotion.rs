@@ -3,7 +3,7 @@
 use crate::host::*;
 use primacy_core::instance::{Failure, Instance, Op};
 use primacy_core::store::{Key, Record, Reign, Released};
-use primacy_core::{Epoch, Event, Guard, Input, Timer};
+use primacy_core::{Command, Epoch, Event, Guard, Input, Timer};
 
 /// `a`, elected for epoch 2, with an order to promote that awaits its answer.
 fn promoting() -> Host {
@@ -132,6 +132,19 @@ fn who_is_to_be_promoted_and_finds_nothing_to_promote_gives_up() {
         assert_eq!(a.told()[0], Event::PrimaryGivenUp);
         assert_eq!(a.role(), "leaving");
     }
+}
+
+#[test]
+fn an_agent_that_is_to_stop_gives_the_lease_back_instead_of_promoting() {
+    let mut a = promoting();
+    a.acknowledge();
+    a.command(Command::Shutdown);
+    let kill = a.order();
+    assert_eq!(kill.order.op, Op::Kill);
+    a.postgres = Instance::Stopped { data: data(at(1, 100)), clean: false, signal: true };
+    a.failed(&kill, Failure::TimedOut);
+    let release = a.beat();
+    assert_eq!(release.reign().released, Some(Released { end: None, to: None }));
 }
 
 #[test]

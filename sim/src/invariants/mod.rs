@@ -11,12 +11,14 @@
 //! | I8 | [`no_destroy`] | no commit of the elected history is discarded without another copy of it |
 //! | I9 | [`ancestor_join`] | WAL is taken only from a source that contains what one has |
 //! | I10 | [`progress`] | when all is well again, there is one writable primary, and everybody follows it |
+//! | I10 | [`hung_primary`] | whoever does nothing any more doesn't keep the lease |
 //! | I11 | [`quiescence`] | then nothing changes any more |
 //! | I12 | [`truthful_endpoint`] | at most one node calls itself the primary, and only while it is |
 //! | I14 | [`whole_copy`] | nothing half-made is ever started, and no copy passes for another |
 
 pub mod ancestor_join;
 pub mod epoch_fence;
+pub mod hung_primary;
 pub mod lease_guard;
 pub mod loss_bound;
 pub mod no_destroy;
@@ -42,7 +44,7 @@ pub struct Invariant {
 }
 
 /// All that can be judged on a single state.
-pub const SAFETY: [Invariant; 9] = [
+pub const SAFETY: [Invariant; 10] = [
     Invariant { id: "I1", name: "single writer", check: single_writer::check },
     Invariant { id: "I2", name: "lease guard", check: lease_guard::check },
     Invariant { id: "I3", name: "epoch fence", check: epoch_fence::check },
@@ -50,6 +52,7 @@ pub const SAFETY: [Invariant; 9] = [
     Invariant { id: "I7", name: "timeline unique", check: timeline_unique::check },
     Invariant { id: "I8", name: "no destroy", check: no_destroy::check },
     Invariant { id: "I9", name: "ancestor join", check: ancestor_join::check },
+    Invariant { id: "I10", name: "hung primary", check: hung_primary::check },
     Invariant { id: "I12", name: "truthful endpoint", check: truthful_endpoint::check },
     Invariant { id: "I14", name: "whole copy", check: whole_copy::check },
 ];

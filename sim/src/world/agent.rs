@@ -151,8 +151,10 @@ impl World {
         if starts > 0 {
             Arc::make_mut(&mut config).machine = MachineId(u64::from(starts));
         }
+        let (now, instant) = (self.now, self.setup.instant);
         let one = self.host(host);
         one.boot.0 += 1;
+        one.postgres.hangs_since = if instant { 0 } else { now };
         one.agent = Agent::Up(Box::new(Node::new(config, one.boot, one.saved.clone())));
         let guard = one.guard.heard();
         self.hand(host, Input::Guard(guard), trail);
@@ -286,7 +288,7 @@ impl World {
             return false;
         }
         one.guard = Warden::Idle;
-        one.postgres.die();
+        one.postgres.kill();
         self.tell_guard(host, trail);
         self.look(host, trail);
         true

@@ -88,6 +88,14 @@ pub enum Fault {
     AgentThaws(HostId),
     /// All processes of the instance die.
     PostgresDies(HostId),
+    /// All processes of the instance are stopped (SIGSTOP).
+    PostgresHangs(HostId),
+    /// They go on.
+    PostgresGoesOn(HostId),
+    /// What reads or writes on this host waits.
+    StorageHangs(HostId),
+    /// The storage answers again.
+    StorageGoesOn(HostId),
     /// The guard is killed; the postmaster dies with it, its sessions a moment later.
     GuardDies(HostId),
     /// The host loses power.
@@ -186,6 +194,10 @@ impl fmt::Display for Fault {
             }
             Fault::AgentThaws(host) => write!(f, "the agent of {} goes on", name(*host)),
             Fault::PostgresDies(host) => write!(f, "the PostgreSQL of {} dies", name(*host)),
+            Fault::PostgresHangs(host) => write!(f, "the PostgreSQL of {} hangs", name(*host)),
+            Fault::PostgresGoesOn(host) => write!(f, "the PostgreSQL of {} goes on", name(*host)),
+            Fault::StorageHangs(host) => write!(f, "the storage of {} hangs", name(*host)),
+            Fault::StorageGoesOn(host) => write!(f, "the storage of {} goes on", name(*host)),
             Fault::GuardDies(host) => write!(f, "the guard of {} dies", name(*host)),
             Fault::HostDies(host) => write!(f, "host {} dies", name(*host)),
             Fault::HostStarts(host) => write!(f, "host {} starts", name(*host)),

@@ -20,6 +20,10 @@ impl World {
             Fault::AgentFreezesAsking(host) => !std::mem::replace(&mut self.host(host).freezes_asking, true),
             Fault::AgentThaws(host) => self.agent_thaws(host, trail),
             Fault::PostgresDies(host) => self.postgres_dies(host, trail),
+            Fault::PostgresHangs(host) => self.postgres_hangs(host),
+            Fault::PostgresGoesOn(host) => self.postgres_goes_on(host, trail),
+            Fault::StorageHangs(host) => self.storage_hangs(host),
+            Fault::StorageGoesOn(host) => self.storage_goes_on(host, trail),
             Fault::GuardDies(host) => self.guard_dies(host, trail),
             Fault::HostDies(host) => self.host_dies(host),
             Fault::HostStarts(host) => self.host_starts(host, trail),
@@ -135,6 +139,7 @@ impl World {
 
     /// Everything on this host goes on where it was, and an agent that could not listen finds what has come meanwhile.
     fn revive(&mut self, host: HostId, trail: &mut Trail) {
+        self.host(host).postgres.hangs_since = if self.setup.instant { 0 } else { self.now };
         let flights = self.flights.iter().filter(|flight| flight.host == host);
         trail.possible.extend(flights.map(|flight| Event::Deliver(flight.id)));
         let one = &self.hosts[usize::from(host)];
@@ -152,7 +157,7 @@ impl World {
     /// The guard sees the postmaster's end at once, kills what is left and tells the agent.
     fn postgres_dies(&mut self, host: HostId, trail: &mut Trail) -> bool {
         let one = self.host(host);
-        if one.postgres.process == Process::Down || !one.awake() {
+        if one.postgres.process == Process::Down || one.postgres.stuck || !one.awake() {
             return false;
         }
         one.postgres.die();
@@ -170,7 +175,8 @@ impl World {
         }
         one.guard = Warden::Dead;
         if one.postgres.process != Process::Down {
-            let sessions = one.postgres.process == Process::Primary;
+            // Those that were killed already only wait for the storage to answer.
+            let sessions = one.postgres.process == Process::Primary && !one.postgres.doomed;
             one.postgres.die();
             one.postgres.orphans = sessions;
             trail.possible.push(Event::OrphansEnd(host));
@@ -195,6 +201,7 @@ impl World {
         one.agent = Agent::Down;
         one.guard = Warden::Idle;
         one.postgres.die();
+        one.postgres.stuck = false;
         self.forget(host);
         true
     }
@@ -281,6 +288,7 @@ impl World {
     fn promoted_by_hand(&mut self, host: HostId, trail: &mut Trail) -> bool {
         let one = &self.hosts[usize::from(host)];
         let recovering = matches!(one.postgres.process, Process::Recovery(_)) && one.awake();
+        let recovering = recovering && !one.postgres.hangs();
         if !recovering || one.guard != Warden::Idle {
             return false;
         }

@@ -10,6 +10,7 @@ pub mod enumerate;
 pub mod event;
 pub mod faults;
 pub mod host;
+mod ills;
 pub mod orders;
 pub mod postgres;
 mod rebuild;
@@ -271,7 +272,7 @@ impl World {
 
     fn replayed(&mut self, host: HostId, trail: &mut Trail) -> bool {
         let one = self.host(host);
-        let replays = one.awake() && std::mem::take(&mut one.postgres.replays);
+        let replays = one.awake() && !one.postgres.hangs() && std::mem::take(&mut one.postgres.replays);
         if replays {
             trail.possible.push(Event::Look(host));
         }
@@ -281,7 +282,7 @@ impl World {
     /// A client's commit: one record more, acknowledged as soon as it is flushed here (asynchronous replication).
     fn commit(&mut self, host: HostId, trail: &mut Trail) -> bool {
         let one = &mut self.hosts[usize::from(host)];
-        if !one.awake() || !one.postgres.can_acknowledge() {
+        if !one.awake() || !one.postgres.can_acknowledge() || one.postgres.hangs() {
             return false;
         }
         let Some(data) = &mut one.postgres.data else { return false };
@@ -309,7 +310,7 @@ impl World {
         let from = self.hosts.get(usize::from(source))?;
         let linked = self.passes(Site::Host(source), Site::Host(host))
             && self.passes(Site::Host(host), Site::Host(source));
-        let sends = from.postgres.process != Process::Down;
+        let sends = from.postgres.process != Process::Down && !from.postgres.hangs() && !one.postgres.hangs();
         let (own, theirs) = (one.postgres.data.as_ref()?, from.postgres.data.as_ref()?);
         (linked && sends && own.can_stream_from(theirs)).then_some(source)
     }

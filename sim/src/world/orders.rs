@@ -26,9 +26,9 @@ impl World {
             return false;
         }
         let Some((_, order)) = self.host(host).order.take_if(|(id, _)| *id == op) else { return false };
-        let failure = self.carry(host, &order, trail).err().unwrap_or(Failure::TimedOut);
+        let failure = self.carry(host, &order, trail).err();
         // A kill is tried until nothing is left.
-        let failure = Some(failure).filter(|_| order.op != Op::Kill);
+        let failure = if order.op == Op::Kill { failure } else { Some(failure.unwrap_or(Failure::TimedOut)) };
         self.conclude(host, op, failure, trail);
         true
     }
@@ -42,13 +42,13 @@ impl World {
         match order.op {
             // An orderly stop that takes too long ends with a kill.
             Op::Stop => {
-                self.host(host).postgres.die();
-                self.conclude(host, op, None, trail);
+                let failure = (!self.host(host).postgres.kill()).then_some(Failure::TimedOut);
+                self.conclude(host, op, failure, trail);
             }
-            // Kills don't fail; a look that does is done again.
+            // Kills don't fail, but for the storage; a look that does is done again.
             Op::Kill => {
-                self.host(host).postgres.die();
-                self.conclude(host, op, None, trail);
+                let failure = (!self.host(host).postgres.kill()).then_some(Failure::TimedOut);
+                self.conclude(host, op, failure, trail);
             }
             Op::Rewind(_) => {
                 self.interrupt(host, &order);
@@ -87,7 +87,11 @@ impl World {
                 return Err(Failure::TooLate);
             }
         }
-        if !order.op.replaces() {
+        let one = &self.hosts[usize::from(host)].postgres;
+        if !matches!(order.op, Op::Look | Op::Kill) && (one.stuck || one.stopped) {
+            return Err(Failure::TimedOut);
+        }
+        if !order.op.replaces() && !one.stuck {
             let saved = self.save(host, &order.saved);
             if !matches!(order.op, Op::Look | Op::Stop | Op::Kill) {
                 saved?;
@@ -117,10 +121,8 @@ impl World {
             Op::Settle => self.settle_down(host, trail),
             Op::Checkpoint => Ok(()),
             Op::Stop => self.stop(host, trail),
-            Op::Kill => {
-                self.host(host).postgres.die();
-                Ok(())
-            }
+            Op::Kill if self.host(host).postgres.kill() => Ok(()),
+            Op::Kill => Err(Failure::TimedOut),
         }
     }
 
@@ -149,7 +151,7 @@ impl World {
     fn copy(&mut self, host: HostId, from: HostId, order: &Order) -> Result<(), Failure> {
         let source = &self.hosts[usize::from(from)].postgres;
         let taken = self.hosts[usize::from(host)].postgres.data.is_some();
-        if !self.linked(host, from) || source.process == Process::Down || taken {
+        if !self.linked(host, from) || source.process == Process::Down || source.hangs() || taken {
             return Err(Failure::TimedOut);
         }
         self.watch_copy(host, order);
@@ -175,7 +177,8 @@ impl World {
         };
         // It is the reign that was meant, not a later one of the same member.
         let meant = theirs.timeline().is_some_and(|timeline| timeline.epoch == order.epoch);
-        if !down || !meant || !self.linked(host, from) || source.process != Process::Primary {
+        let gives = source.process == Process::Primary && !source.hangs();
+        if !down || !meant || !self.linked(host, from) || !gives {
             return Err(Failure::TimedOut);
         }
         self.watch_discard(host, order);
@@ -190,7 +193,7 @@ impl World {
     pub(crate) fn interrupt(&mut self, host: HostId, order: &Order) {
         let Op::Rewind(_) = order.op else { return };
         let own = &self.hosts[usize::from(host)].postgres;
-        if own.process != Process::Down || own.orphans || own.data.is_none() {
+        if own.process != Process::Down || own.orphans || own.stuck || own.data.is_none() {
             return;
         }
         self.watch_discard(host, order);
@@ -341,7 +344,11 @@ impl World {
 
     /// The agent's look at its instance, by itself or after an order.
     pub fn found(&self, host: HostId) -> Found {
-        Found { instance: self.instance(host), saved: Some(self.hosts[usize::from(host)].saved.clone()) }
+        let one = &self.hosts[usize::from(host)];
+        if one.postgres.stuck || (one.postgres.hangs() && one.postgres.process != Process::Down) {
+            return Found::NOTHING;
+        }
+        Found { instance: self.instance(host), saved: Some(one.saved.clone()) }
     }
 
     pub(crate) fn instance(&self, host: HostId) -> Instance {
@@ -365,7 +372,7 @@ impl World {
     /// Whether the source can be asked, and says that the next WAL is gone.
     fn is_starved(&self, host: HostId, from: HostId, data: &Data) -> bool {
         let source = &self.hosts[usize::from(from)].postgres;
-        let asked = self.linked(host, from) && source.process != Process::Down;
+        let asked = self.linked(host, from) && source.process != Process::Down && !source.hangs();
         asked && source.data.as_ref().is_some_and(|theirs| data.end < theirs.kept_from)
     }
 

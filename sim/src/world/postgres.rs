@@ -19,6 +19,14 @@ pub struct Postgres {
     pub aside: u8,
     /// In recovery: its own WAL is not replayed yet, and it takes no connections.
     pub replays: bool,
+    /// Its processes are stopped.
+    pub stopped: bool,
+    /// Its storage hangs.
+    pub stuck: bool,
+    /// Its processes were killed, and go when the storage answers.
+    pub doomed: bool,
+    /// When it last began to hang, or its agent to run, in true time; of no meaning while it doesn't hang.
+    pub hangs_since: u64,
 }
 
 /// The processes of an instance.
@@ -153,7 +161,7 @@ impl Data {
 impl Postgres {
     /// Whether a commit can be acknowledged here.
     pub fn can_acknowledge(&self) -> bool {
-        self.process == Process::Primary || self.orphans
+        (self.process == Process::Primary && !self.doomed) || self.orphans
     }
 
     /// All processes are gone, not in order.
@@ -166,5 +174,7 @@ impl Postgres {
         self.process = Process::Down;
         self.orphans = false;
         self.replays = false;
+        self.stopped = false;
+        self.doomed = false;
     }
 }

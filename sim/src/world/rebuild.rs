@@ -80,6 +80,19 @@ impl World {
         true
     }
 
+    /// Whether the store went back and no copy is left of which anybody could say where it belongs, as people have promoted
+    /// by hand meanwhile.
+    pub fn is_beyond_rebuilding(&self) -> bool {
+        let by_hand = |one: &super::host::Host| {
+            let data = one.postgres.data.as_ref();
+            data.is_some_and(|data| data.timelines.iter().any(|timeline| timeline.by >= 100))
+        };
+        let hosts = 0..self.hosts.len() as HostId;
+        self.store_is_doubted()
+            && self.hosts.iter().any(by_hand)
+            && !hosts.into_iter().any(|host| self.rebuilt_from(host).is_some())
+    }
+
     /// What the store would be with this host's copy, and how far that goes.
     fn rebuilt_from(&self, host: HostId) -> Option<(primacy_core::Position, Vec<Record>)> {
         let one = &self.hosts[usize::from(host)];

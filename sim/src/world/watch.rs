@@ -105,7 +105,8 @@ impl World {
         let mut words = self.store.view.epochs.range(epoch.next()..).map(|(_, word)| word.revision);
         let warned = words.clone().any(|word| word < reign.revision);
         let silent = |one: &Host| {
-            let frozen = |node: &Node| matches!(node.role(), Role::Frozen(Frozen::StoreWentBack { .. }));
+            // Who only knows that its revisions went back has no reign to name.
+            let frozen = |node: &Node| matches!(node.role(), Role::Frozen(Frozen::StoreWentBack { seen, found }) if seen > found);
             one.running().is_some_and(|node| frozen(node) && !node.asks_the_store())
         };
         let unsaid = words.next().is_none() && self.hosts.iter().any(silent);

@@ -77,6 +77,19 @@ impl Cluster {
         self.members[member].end();
     }
 
+    /// Kills a cluster's only member and starts an empty cluster at its address.
+    pub async fn replace(&mut self, member: usize) {
+        assert_eq!(self.members.len(), 1, "the others would stay what they are");
+        self.kill(member);
+        let port =
+            self.endpoint(member).to_string().rsplit_once(':').expect("a port").1.parse().expect("a number");
+        let directory = self.directory.join("anew");
+        fs::create_dir_all(&directory).expect("create a directory");
+        // The id of a new cluster comes of the addresses of its members.
+        self.members[member] = Member::start(0, &[(port, free_port())], &directory);
+        self.wait_until_writable().await;
+    }
+
     async fn wait_until_writable(&self) {
         let end = Instant::now() + PATIENCE;
         for member in 0..self.members.len() {

@@ -36,25 +36,31 @@ async fn a_frozen_member_costs_one_try_of_unknown_outcome_and_ends_its_watches()
 async fn every_call_to_a_frozen_member_ends_at_its_deadline() {
     let cluster = Cluster::start(1).await;
     let endpoint = cluster.endpoint(0).to_string();
-    let patient = Config { try_timeout: Duration::from_secs(60), ..Config::new([endpoint]) };
-    let client = Client::new(patient).expect("a client");
-    let lease = client.lease_grant(Duration::from_secs(60), None, soon()).await.expect("a lease").id;
+    // One for each call, as the first that isn't answered retires its connection.
+    let mut clients = Vec::new();
+    for _ in 0..11 {
+        let patient = Config { try_timeout: Duration::from_secs(60), ..Config::new([&endpoint]) };
+        let client = Client::new(patient).expect("a client");
+        client.range("/a", soon()).await.expect("a connection");
+        clients.push(client);
+    }
+    let lease = clients[0].lease_grant(Duration::from_secs(60), None, soon()).await.expect("a lease").id;
     cluster.freeze(0);
 
     let deadline = || Instant::now() + Duration::from_millis(100);
     let started = Instant::now();
     let errors = [
-        client.range("/a", deadline()).await.err(),
-        client.txn(vec![], vec![], vec![], deadline()).await.err(),
-        client.delete("/a", deadline()).await.err(),
-        client.compact(1, deadline()).await.err(),
-        client.lease_grant(Duration::from_secs(9), None, deadline()).await.err(),
-        client.lease_keepalive(lease, deadline()).await.err(),
-        client.lease_revoke(lease, deadline()).await.err(),
-        client.member_list(deadline()).await.err(),
-        client.status(cluster.endpoint(0), deadline()).await.err(),
-        client.watch("/a", 0, deadline()).await.err(),
-        client.read("/a", deadline()).await.err(),
+        clients[0].range("/a", deadline()).await.err(),
+        clients[1].txn(vec![], vec![], vec![], deadline()).await.err(),
+        clients[2].delete("/a", deadline()).await.err(),
+        clients[3].compact(1, deadline()).await.err(),
+        clients[4].lease_grant(Duration::from_secs(9), None, deadline()).await.err(),
+        clients[5].lease_keepalive(lease, deadline()).await.err(),
+        clients[6].lease_revoke(lease, deadline()).await.err(),
+        clients[7].member_list(deadline()).await.err(),
+        clients[8].status(cluster.endpoint(0), deadline()).await.err(),
+        clients[9].watch("/a", 0, deadline()).await.err(),
+        clients[10].put("/a", "1", None, deadline()).await.err(),
     ];
     assert!(started.elapsed() < Duration::from_secs(20), "not the time for a try: {:?}", started.elapsed());
     for (call, error) in errors.iter().enumerate() {
@@ -63,9 +69,11 @@ async fn every_call_to_a_frozen_member_ends_at_its_deadline() {
             "call {call}: {error:?}"
         );
     }
+    let error = clients[0].read("/a", deadline()).await.expect_err("it doesn't say who it is");
+    assert!(matches!(error, Error::NotSent { .. }), "{error}");
 
     cluster.thaw(0);
-    client.read("/a", soon()).await.expect("the member is back");
+    clients[0].read("/a", soon()).await.expect("the member is back");
 }
 
 #[tokio::test]

@@ -4,5 +4,6 @@ mod cluster;
 mod failures;
 mod leases;
 mod silence;
+mod strangers;
 mod transactions;
 mod watches;
