@@ -111,6 +111,8 @@ fn a_slot_keeps_what_a_member_misses_and_ends_with_the_reign() {
         runtime().block_on(async {
             let a = begun(Node::with("h", &["--wal-segsize=1"], &[("wal_keep_size", "0")])).await;
             let b = standby("i", &a).await;
+            // It keeps WAL from the first answer of the stream on.
+            comes_to(&a, &["i|physical|t|t"]).await;
             b.runner.kill_all().await.unwrap();
             let needed = a.segment(a.position().await.lsn);
             for _ in 0..4 {
