@@ -667,7 +667,6 @@ impl Node {
 
     fn op_done(&mut self, out: &mut Out, op: Op) {
         match (&mut self.role, op) {
-            (Role::Leaving(leaving), Op::Kill) => leaving.unsure = false,
             (Role::Candidate(candidate), Op::CloseSources) => candidate.closed = true,
             (Role::Primary(_), Op::Checkpoint) => self.checkpointed(out),
             (Role::Primary(reigning), Op::Settle) => reigning.settled = true,

@@ -127,8 +127,8 @@ pub(crate) struct Asides {
 }
 
 impl Postgres {
-    /// Moves the data directory aside, with a manifest of why and when, and with its tablespaces. No process works in it
-    /// any more.
+    /// Moves the data directory aside, with a manifest of why and when, and with its tablespaces. No process works in
+    /// it any more.
     ///
     /// # Errors
     /// If it can't be renamed, or a tablespace can't be moved; it is in its place then. If a tablespace could not be

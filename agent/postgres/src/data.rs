@@ -190,7 +190,7 @@ impl Postgres {
     fn finish(&self, new: &Path, identity: &Value) -> Result<(), Error> {
         files::replace(&new.join(IDENTITY), identity.to_string().as_bytes())?;
         let dir = &self.settings.data_dir;
-        // From here on its own links tell where it has tablespaces, and once it is in its place nobody clears them away.
+        // From here on its own links tell where it has tablespaces, and in its place nobody clears them away.
         files::replace(&new.with_file_name(MAKING), b"")?;
         fs::rename(new, dir).map_err(Error::io(format!("put {} in its place", new.display())))?;
         files::sync_parent(dir)?;

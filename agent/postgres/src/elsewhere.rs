@@ -1,7 +1,7 @@
 //! What a data directory has elsewhere: its tablespaces, and its WAL where `pg_wal` is a link.
 //!
-//! A new copy wants its tablespaces where the source has them, and PostgreSQL's programs take only empty places. So they
-//! go aside with the copy that they belong to, and what an unfinished copy has put there is cleared away with it.
+//! A new copy wants its tablespaces where the source has them, and PostgreSQL's programs take only empty places. So
+//! they go aside with the copy that they belong to, and what an unfinished copy has put there is cleared away with it.
 //!
 //! They are moved once the data directory is under its new name, as its manifest says: until then nothing has changed,
 //! and from then on nobody can start it half. Who is interrupted is made up for before the next copy. A link leads to
@@ -45,7 +45,7 @@ pub struct Part {
 }
 
 impl Postgres {
-    /// Where the source has tablespaces. A place that isn't empty here is refused before the source is asked for a copy.
+    /// Where the source has tablespaces. A place that isn't empty here is refused before the source begins a copy.
     pub(crate) async fn places_for(&self, source: &Upstream, by: Instant) -> Result<Vec<PathBuf>, Error> {
         let by = by.min(Instant::now() + ASK);
         let places = match self.row_from(source, "ask the source for its tablespaces", QUESTION, by).await {

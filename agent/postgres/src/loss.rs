@@ -152,7 +152,7 @@ impl Settings {
             }
             let to = to.min(stretch.to);
             if is_there {
-                self.read_part(from, to, with_relations, reading, by).await?;
+                self.read_part(from, to, segment, with_relations, reading, by).await?;
             } else {
                 reading.loss.missing.push(Gap { from, to });
             }
@@ -165,11 +165,12 @@ impl Settings {
         &self,
         from: Position,
         to: u64,
+        segment: u64,
         with_relations: bool,
         reading: &mut Reading,
         by: Instant,
     ) -> Result<(), Error> {
-        let mut dump = self.dump(from, to).arg("--rmgr=Transaction");
+        let mut dump = self.dump(from, to, segment).arg("--rmgr=Transaction");
         if with_relations {
             dump = dump.args(["--rmgr=Heap", "--rmgr=Heap2"]);
         }

@@ -248,8 +248,8 @@ impl Postgres {
     }
 }
 
-/// Connecting, asking and parting share one deadline: a frozen postmaster accepts and says nothing. Whether it is met or
-/// not, or this is dropped: no connection is left behind, and soon after the deadline no session.
+/// Connecting, asking and parting share one deadline: a frozen postmaster accepts and says nothing. Whether it is met
+/// or not, or this is dropped: no connection is left behind, and soon after the deadline no session.
 async fn ask(
     mut config: Config,
     options: &str,

@@ -83,8 +83,8 @@ impl Program {
         Ok(Finished { name: self.name, succeeded, out: text(out), err: text(err) })
     }
 
-    /// The same, and each line that it prints is heard when it comes, as far as it is not too long; none is kept. What it
-    /// prints may be more than there is memory.
+    /// The same, and each line that it prints is heard when it comes, as far as it is not too long; none is kept. What
+    /// it prints may be more than there is memory.
     pub async fn hear(mut self, by: Instant, hear: impl FnMut(&str)) -> Result<Finished, Error> {
         let child = self.command.spawn().map_err(Error::io(format!("run {}", self.name)))?;
         let mut running = Running(child);

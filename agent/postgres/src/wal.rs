@@ -65,7 +65,7 @@ impl Settings {
         by: Instant,
     ) -> Result<Option<u64>, Error> {
         // To print the records would take twenty times as long as to read them.
-        let read = self.dump(from, end).arg("--quiet").finish(by).await?;
+        let read = self.dump(from, end, segment).arg("--quiet").finish(by).await?;
         if let Some(last) = last_read(&read.err) {
             return self.last_printed(Position { lsn: last, ..from }, end, segment, by).await;
         }
@@ -94,14 +94,16 @@ impl Settings {
         by: Instant,
     ) -> Result<Option<u64>, Error> {
         // Where the WAL ends within a segment, this ends with an error.
-        let printed = self.dump(from, end).finish(by).await?;
+        let printed = self.dump(from, end, segment).finish(by).await?;
         Ok(printed.out.lines().rev().find_map(|line| record(line, segment)))
     }
 
-    /// It would wait five seconds for a segment that isn't there, so it needs an end.
-    pub(crate) fn dump(&self, from: Position, end: u64) -> Program {
+    /// It would wait five seconds for a segment that isn't there, so it needs an end. And it learns from the segment that
+    /// it is given how large they are: else from any that is there, which may be one made in advance, of zeros.
+    pub(crate) fn dump(&self, from: Position, end: u64, segment: u64) -> Program {
         let dump = self.program("pg_waldump").arg("-p").arg(self.wal_dir());
         dump.args(["-t", &from.timeline.to_string(), "-s", &shown(from.lsn), "-e", &shown(end)])
+            .arg(segment_name(from.timeline, from.lsn, segment))
     }
 
     /// The end of the last segment of this timeline that has WAL in it, from that of `start` on.

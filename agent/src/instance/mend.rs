@@ -102,8 +102,8 @@ impl Local {
         seen.node.as_ref().map(|node| elected(node.view())).unwrap_or_default()
     }
 
-    /// Whether the WAL that a standby without a stream needs next is gone for good. An answer that doesn't come at once is
-    /// taken at a later look.
+    /// Whether the WAL that a standby without a stream needs next is gone for good. An answer that doesn't come at once
+    /// is taken at a later look.
     pub(super) async fn look_for_wal(&self, source: &Upstream) {
         let (postgres, source, history) = (self.postgres.clone(), source.clone(), self.history());
         let question = async move {

@@ -105,8 +105,8 @@ fn remedy(path: &Path) -> String {
         );
     }
     format!(
-        "It says that the copy beside it is half rewound: stop the agent, move {} and {shown} away and start it: it makes \
-         a new copy",
+        "It says that the copy beside it is half rewound: stop the agent, move {} and {shown} away and start it: it \
+         makes a new copy",
         path.with_extension("").display()
     )
 }

@@ -1,5 +1,5 @@
-//! The question whether the WAL that is needed next is gone, beside the looks: an archive may take its time for an answer,
-//! and nobody else waits for it.
+//! The question whether the WAL that is needed next is gone, beside the looks: an archive may take its time for an
+//! answer, and nobody else waits for it.
 
 use primacy_postgres::Error;
 use std::time::Duration;

@@ -10,7 +10,7 @@ use crate::{Event, Name};
 pub struct Leaving {
     /// Why it stops.
     pub(crate) why: Why,
-    /// A kill didn't come to its end: nobody knows what still runs. No beat keeps the lease from lapsing then.
+    /// A kill didn't come to its end: nobody knows what still runs. No beat keeps the lease from lapsing from then on.
     pub(crate) unsure: bool,
 }
 
@@ -51,7 +51,7 @@ impl Node {
     pub(super) fn leaving(&mut self, out: &mut Out) -> Option<Role> {
         let down = match self.instance {
             Instance::Stopped { .. } | Instance::Absent | Instance::Incomplete | Instance::Foreign(_) => true,
-            Instance::Unknown => self.blind == Blind::Killed && self.lease.is_none(),
+            Instance::Unknown => self.blind == Blind::Killed,
             Instance::Standby { .. } | Instance::Primary { .. } => false,
         };
         if !down {

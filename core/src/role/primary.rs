@@ -3,7 +3,7 @@
 use super::Role;
 use super::leaving::Why;
 use crate::instance::{Instance, Op};
-use crate::node::{Node, Out, Timer};
+use crate::node::{Blind, Node, Out, Timer};
 use crate::store::{EpochRecord, Record, Refusal, Reign, Released, Switchover};
 use crate::{Event, Name, Span, Time};
 use alloc::vec::Vec;
@@ -232,6 +232,8 @@ impl Node {
         let end = match (&self.instance, &self.lane) {
             (Instance::Stopped { data, clean, .. }, None) => clean.then_some(data.position.lsn),
             (Instance::Absent | Instance::Incomplete, None) => None,
+            // All is killed; what is on disk can't be told.
+            (Instance::Unknown, None) if self.blind == Blind::Killed => None,
             (_, _) => return None,
         };
         let to = if let Why::HandOver(to) = why { to.clone() } else { None };

@@ -217,14 +217,13 @@ fn the_lease_lapses_while_it_is_unknown_what_still_runs() {
 }
 
 #[test]
-fn a_kill_that_was_done_lets_the_beats_go_on() {
+fn what_can_not_be_told_of_the_data_keeps_no_lease_once_all_is_killed() {
     let mut a = without_proof(primary(&["b"]));
     let kill = a.order();
     a.postgres = Instance::Unknown;
-    a.failed(&kill, Failure::TimedOut);
-    a.pass_pause();
-    let kill = a.order();
     a.done(&kill);
-    a.wake_for(Timer::Beat);
-    assert_eq!(a.beat().txn().put.len(), 1);
+    let release = a.beat();
+    assert_eq!(release.reign().released, Some(Released { end: None, to: None }));
+    a.answer(&release);
+    assert_eq!((a.role(), a.node.lease()), ("standby", None));
 }
