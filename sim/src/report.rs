@@ -115,7 +115,7 @@ pub fn counts(counts: &Counts) -> String {
 }
 
 /// What a sweep of so many seeds must have reached, or it says nothing: (count, per thousand seeds).
-pub const FLOORS: [(&str, u64); 21] = [
+pub const FLOORS: [(&str, u64); 22] = [
     ("takeover", 2_500),
     ("led", 2_500),
     ("lapse seen", 1_500),
@@ -124,7 +124,8 @@ pub const FLOORS: [(&str, u64); 21] = [
     ("holder came back", 10),
     ("election lost", 100),
     ("resumed", 80),
-    ("restart in place", 300),
+    ("restart in place", 200),
+    ("primary hung", 50),
     ("orderly demotion", 200),
     ("lease lost", 200),
     ("handed over", 300),

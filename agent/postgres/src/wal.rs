@@ -104,6 +104,7 @@ impl Settings {
         let dump = self.program("pg_waldump").arg("-p").arg(self.wal_dir());
         dump.args(["-t", &from.timeline.to_string(), "-s", &shown(from.lsn), "-e", &shown(end)])
             .arg(segment_name(from.timeline, from.lsn, segment))
+            .arg(segment_name(from.timeline, end.saturating_sub(1), segment))
     }
 
     /// The end of the last segment of this timeline that has WAL in it, from that of `start` on.
