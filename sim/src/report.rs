@@ -131,7 +131,7 @@ pub const FLOORS: [(&str, u64); 22] = [
     ("handed over", 300),
     ("rewind begun", 400),
     ("rewound", 250),
-    ("rewind failed", 150),
+    ("rewind failed", 100),
     ("moved aside", 60),
     ("WAL gone", 30),
     ("new copy wanted", 20),
